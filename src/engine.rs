@@ -1,0 +1,311 @@
+//! The engine: frame in, verdict out.
+//!
+//! It opens no socket, reads no clock, takes no lock, and on the way of a client's frame allocates nothing. What it
+//! decides by comes in as [`Tables`]; what it learns leaves as [`Event`]s; the few frames that it originates itself
+//! leave by [`Engine::poll_transmit`].
+
+mod answer;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::counters::Counters;
+use crate::hold::{Hold, Waiting};
+use crate::lb::fragment::{self, FragmentTable};
+use crate::lb::{Seed, Tables};
+use crate::verdict::{DropReason, Verdict};
+use crate::wire::ether::{self, Mac};
+use crate::wire::ip::protocol;
+use crate::wire::{arp, checksum, icmp, ip, l4, nd};
+
+/// Events and own frames that may wait to be fetched; what comes beyond is not kept.
+const QUEUE: usize = 256;
+
+/// Who we are on the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// The interface's MAC: the source of every frame that is passed on.
+    pub mac: Mac,
+    /// The MAC that the VIPs are announced with; the interface's own unless configured (`--vip-mac`).
+    pub vip_mac: Mac,
+}
+
+impl Station {
+    /// A station that announces its own MAC.
+    pub fn new(mac: Mac) -> Station {
+        Station { mac, vip_mac: mac }
+    }
+
+    #[inline]
+    fn owns(&self, mac: Mac) -> bool {
+        mac == self.mac || mac == self.vip_mac
+    }
+}
+
+/// What the engine has learnt from the wire about an address that its [`Tables`] watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An ARP reply or solicited advertisement, addressed to us: `address` is at `mac`.
+    Answer {
+        /// The neighbour's address.
+        address: IpAddr,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// Somebody says so unasked: gratuitous ARP, the sender of an ARP request, an unsolicited advertisement.
+    Claim {
+        /// The address that is claimed.
+        address: IpAddr,
+        /// Who claims it.
+        mac: Mac,
+    },
+}
+
+/// The packet engine of one worker.
+pub struct Engine {
+    station: Station,
+    tables: Arc<Tables>,
+    fragments: FragmentTable,
+    hold: Hold,
+    events: VecDeque<Event>,
+    outbox: VecDeque<Vec<u8>>,
+    counters: Arc<Counters>,
+    now: Instant,
+}
+
+impl Engine {
+    /// An engine for `station` that decides by `tables` and counts in `counters`.
+    pub fn new(station: Station, tables: Arc<Tables>, seed: Seed, counters: Arc<Counters>, now: Instant) -> Engine {
+        Engine {
+            station,
+            tables,
+            fragments: FragmentTable::new(seed, fragment::DEFAULT_ENTRIES),
+            hold: Hold::new(now),
+            events: VecDeque::with_capacity(QUEUE),
+            outbox: VecDeque::with_capacity(QUEUE),
+            counters,
+            now,
+        }
+    }
+
+    /// What this engine counts in.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// What this engine decides by.
+    pub fn tables(&self) -> &Arc<Tables> {
+        &self.tables
+    }
+
+    /// Sets the time; once per batch. Frames that have waited too long are given up.
+    pub fn advance(&mut self, now: Instant) {
+        self.now = now;
+        let expired = self.hold.expire(now);
+        if expired > 0 {
+            self.counters.expired.add(expired as u64);
+        }
+    }
+
+    /// Decides by `tables` from now on, and releases the frames that waited for what they bring.
+    pub fn install(&mut self, tables: Arc<Tables>) {
+        self.tables = tables;
+        let tables = Arc::clone(&self.tables);
+        self.release(|waiting| match waiting {
+            Waiting::Backend(index) => tables.backend(*index).is_none_or(|backend| backend.mac.is_some() || !backend.in_service),
+            Waiting::First(_) => false,
+        });
+    }
+
+    /// The next event, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next frame to send that is not an answer in place: released frames, advertisements.
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.outbox.pop_front()
+    }
+
+    /// When [`Engine::advance`] has something to do, whether or not a frame comes.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.hold.deadline()
+    }
+
+    /// Decides about one frame. Only [`Verdict::Transmit`] may have changed it: in its two MACs, or into the answer to
+    /// what it asked.
+    #[inline]
+    pub fn handle_frame(&mut self, frame: &mut [u8]) -> Verdict {
+        let verdict = self.decide(frame);
+        let counters = &*self.counters;
+        counters.received.count(frame.len());
+        match verdict {
+            Verdict::Transmit => counters.transmitted.count(frame.len()),
+            Verdict::Host => counters.host.count(frame.len()),
+            Verdict::Drop(reason) => counters.dropped(reason).add(1),
+        }
+        verdict
+    }
+
+    #[inline]
+    fn decide(&mut self, frame: &mut [u8]) -> Verdict {
+        // A frame too short to say whom it is for is nobody's.
+        let Ok(eth) = ether::parse(frame) else { return Verdict::Host };
+        let to_us = self.station.owns(eth.destination);
+        match eth.ethertype {
+            ether::IPV4 | ether::IPV6 if to_us => self.packet(frame, &eth),
+            ether::ARP if to_us || eth.destination.is_group() => self.arp(frame, &eth),
+            ether::IPV6 if eth.destination.is_group() => self.multicast(frame, &eth),
+            _ => Verdict::Host,
+        }
+    }
+
+    /// An IP packet in a frame to us.
+    #[inline]
+    fn packet(&mut self, frame: &mut [u8], eth: &ether::Header) -> Verdict {
+        let packet = &frame[eth.payload..];
+        let Some(destination) = ip::destination(eth.ethertype, packet) else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        let Some(vip) = self.tables.vip(destination) else {
+            return self.neighbor_discovery(frame, eth);
+        };
+        if self.station.owns(eth.source) {
+            return Verdict::Drop(DropReason::Looped);
+        }
+        let Ok(header) = ip::parse(eth.ethertype, packet) else {
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        if let Some(fragment) = header.fragment {
+            return self.fragment(frame, eth, vip, &header, fragment);
+        }
+        match header.protocol {
+            protocol::TCP | protocol::UDP => {
+                let Ok(ports) = l4::ports(header.protocol, &packet[header.payload..header.end]) else {
+                    return Verdict::Drop(DropReason::Malformed);
+                };
+                let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
+                    return Verdict::Host;
+                };
+                match self.tables.choose(service, header.source, ports.source).backend {
+                    Some(backend) => self.forward(frame, vip, backend),
+                    None => Verdict::Drop(DropReason::NoBackend),
+                }
+            }
+            protocol::ICMP if header.source.is_ipv4() => self.icmp(frame, eth, vip, &header),
+            protocol::ICMPV6 if header.source.is_ipv6() => self.icmp(frame, eth, vip, &header),
+            _ => Verdict::Host,
+        }
+    }
+
+    /// A part of a datagram for a VIP: all parts go where the first one goes.
+    fn fragment(&mut self, frame: &mut [u8], eth: &ether::Header, vip: usize, header: &ip::Header, fragment: ip::Fragment) -> Verdict {
+        let Some(key) = fragment::Key::of(header) else { return Verdict::Host };
+        let segment = &frame[eth.payload + header.payload..eth.payload + header.end];
+        let is_transport = matches!(header.protocol, protocol::TCP | protocol::UDP);
+        let service = if fragment.offset == 0 && is_transport {
+            let Ok(ports) = l4::leading_ports(segment) else { return Verdict::Drop(DropReason::Malformed) };
+            let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else { return Verdict::Host };
+            Some((service, ports.source))
+        } else if fragment.offset == 0 && matches!(header.protocol, protocol::ICMP | protocol::ICMPV6) {
+            // Too long to answer in place: a backend has the VIP, it reassembles and answers.
+            self.tables.vips()[vip].services.first().map(|service| (service, 0))
+        } else if fragment.offset == 0 {
+            return Verdict::Host;
+        } else {
+            if let Some(backend) = self.fragments.get(&key, self.now) {
+                return self.forward(frame, vip, backend);
+            }
+            self.tables.portless_service(vip, header.protocol).map(|service| (service, 0))
+        };
+        let Some((service, port)) = service else {
+            return self.keep(frame, Waiting::First(key));
+        };
+        let Some(backend) = self.tables.choose(service, header.source, port).backend else {
+            return Verdict::Drop(DropReason::NoBackend);
+        };
+        if fragment.offset != 0 {
+            return self.forward(frame, vip, backend);
+        }
+        self.fragments.insert(key, backend, self.now);
+        let verdict = self.forward(frame, vip, backend);
+        self.release(|waiting| *waiting == Waiting::First(key));
+        verdict
+    }
+
+    /// ICMP for a VIP: echo is answered here, an error goes to the backend of the flow that it quotes.
+    fn icmp(&mut self, frame: &mut [u8], eth: &ether::Header, vip: usize, header: &ip::Header) -> Verdict {
+        let l4 = eth.payload + header.payload..eth.payload + header.end;
+        match icmp::parse(header.protocol, &frame[l4.clone()]) {
+            Err(_) => Verdict::Drop(DropReason::Malformed),
+            Ok(icmp::Message::EchoRequest) => self.answer_echo(frame, eth, header, l4),
+            Ok(icmp::Message::Error(quote)) => self.icmp_error(frame, vip, &quote),
+            Ok(icmp::Message::Other) => self.neighbor_discovery(frame, eth),
+        }
+    }
+
+    fn icmp_error(&mut self, frame: &mut [u8], vip: usize, quote: &icmp::Quote) -> Verdict {
+        // The quoted packet went from the VIP to the client: its source is our service, its destination our client.
+        if self.tables.vip(quote.source) != Some(vip) {
+            return Verdict::Host;
+        }
+        let flow = match quote.ports {
+            Some(ports) => self.tables.service(vip, quote.protocol, ports.source).map(|service| (service, ports.destination)),
+            None => self.tables.portless_service(vip, quote.protocol).map(|service| (service, 0)),
+        };
+        let Some((service, port)) = flow else { return Verdict::Host };
+        match self.tables.choose(service, quote.destination, port).backend {
+            Some(backend) => {
+                self.counters.icmp_errors.add(1);
+                self.forward(frame, vip, backend)
+            }
+            None => Verdict::Drop(DropReason::NoBackend),
+        }
+    }
+
+    /// From VIP number `vip` to backend number `index`: the two MACs are rewritten.
+    #[inline]
+    fn forward(&mut self, frame: &mut [u8], vip: usize, index: usize) -> Verdict {
+        match self.tables.backend(index).and_then(|backend| backend.mac) {
+            Some(mac) => {
+                ether::readdress(frame, mac, self.station.mac);
+                self.counters.forwarded(vip, index, frame.len());
+                Verdict::Transmit
+            }
+            None => self.keep(frame, Waiting::Backend(index)),
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, frame: &mut [u8], waiting: Waiting) -> Verdict {
+        Verdict::Drop(if self.hold.keep(waiting, frame, self.now) { DropReason::Held } else { DropReason::Unresolved })
+    }
+
+    /// Decides anew about held frames whose wait is over.
+    fn release(&mut self, is_over: impl Fn(&Waiting) -> bool) {
+        // Bounded: a frame that has to go on waiting is kept again, and must not be taken out twice.
+        for _ in 0..crate::hold::PLACES {
+            let Some(mut frame) = self.hold.take(&is_over) else { return };
+            // It leaves without the offload's metadata that it came with.
+            checksum::finish(&mut frame);
+            if self.decide(&mut frame) == Verdict::Transmit {
+                self.counters.released.count(frame.len());
+                self.post(frame);
+            }
+        }
+    }
+
+    fn post(&mut self, frame: Vec<u8>) {
+        if self.outbox.len() < QUEUE {
+            self.outbox.push_back(frame);
+        }
+    }
+
+    fn report(&mut self, event: Event) {
+        if self.events.len() < QUEUE {
+            self.events.push_back(event);
+        }
+    }
+}

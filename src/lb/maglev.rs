@@ -1,0 +1,238 @@
+//! Weighted Maglev hashing: a slot table that spreads clients by weight and moves few of them when it changes.
+//!
+//! Source: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section 3.4.
+//! Two things are added. Weights: a member takes its turn as often as its weight asks. Repair: the table is always
+//! filled for *all* members first; then the slots of those that are down are dealt again among the rest. So a member
+//! that goes down moves its own clients only, and when it returns, exactly those come back.
+
+use std::fmt;
+
+use siphasher::sip::SipHasher13;
+
+use super::Seed;
+
+/// Slots of a table unless something else is asked for: a prime, as Maglev needs, good for some 650 members.
+pub const DEFAULT_SIZE: u32 = 65537;
+
+/// The slot holds nobody: no member is in service.
+const NOBODY: u16 = u16::MAX;
+
+/// Largest number of members that a table can hold.
+pub const MAX_MEMBERS: usize = NOBODY as usize;
+
+/// One contender for slots.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What makes it the same member on every balancer and after every restart. Not its place in the list.
+    pub identity: String,
+    /// Share relative to the others; 0 takes no slots.
+    pub weight: u32,
+    /// In service? A member that is down keeps its claim, but its slots are lent to the others.
+    pub up: bool,
+}
+
+/// A table size that is no prime, or too small or large to be one of Maglev's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadSize(pub u32);
+
+impl fmt::Display for BadSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "table size {} is not a prime from 251 to 16777213; try {}", self.0, DEFAULT_SIZE)
+    }
+}
+
+impl std::error::Error for BadSize {}
+
+/// Checks that `size` can be a table's.
+///
+/// # Errors
+/// [`BadSize`] unless it is a prime from 251 to 16,777,213.
+pub fn check_size(size: u32) -> Result<u32, BadSize> {
+    let prime = (2..).take_while(|d| d * d <= size).all(|d| size % d != 0);
+    if (251..=16_777_213).contains(&size) && prime { Ok(size) } else { Err(BadSize(size)) }
+}
+
+/// Slot to member, by the member's place in the list that the table was built from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Table {
+    slots: Box<[u16]>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Table({} slots)", self.slots.len())
+    }
+}
+
+impl Table {
+    /// Fills a table of `size` slots (a prime, see [`check_size`]). The outcome depends on the set of members, not on
+    /// their order. Members beyond [`MAX_MEMBERS`] get no slots.
+    pub fn build(members: &[Member], seed: Seed, size: u32) -> Table {
+        let mut slots = vec![NOBODY; size as usize].into_boxed_slice();
+        let mut turns: Vec<Turn> =
+            members.iter().enumerate().take(MAX_MEMBERS).filter(|(_, m)| m.weight > 0).map(|(i, m)| Turn::new(i, m, seed, size)).collect();
+        turns.sort_by(|a, b| members[usize::from(a.member)].identity.cmp(&members[usize::from(b.member)].identity));
+        deal(&mut slots, &mut turns);
+
+        let down = |member: u16| members.get(usize::from(member)).is_none_or(|m| !m.up);
+        if turns.iter().any(|turn| down(turn.member)) {
+            for slot in &mut slots {
+                if down(*slot) {
+                    *slot = NOBODY;
+                }
+            }
+            turns.retain(|turn| !down(turn.member));
+            turns.iter_mut().for_each(Turn::restart);
+            deal(&mut slots, &mut turns);
+        }
+        Table { slots }
+    }
+
+    /// The slot of a hash value: its upper half scaled to the table's size, a multiplication instead of a division.
+    #[inline]
+    pub fn slot(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.slots.len() as u64) >> 32) as usize
+    }
+
+    /// Who holds `slot`; `None` if nobody is in service.
+    #[inline]
+    pub fn member(&self, slot: usize) -> Option<usize> {
+        self.slots.get(slot).copied().filter(|&member| member != NOBODY).map(usize::from)
+    }
+
+    /// How many slots the table has.
+    pub fn size(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slots per member, for a list of `members` members.
+    pub fn shares(&self, members: usize) -> Vec<usize> {
+        let mut shares = vec![0; members];
+        for &slot in &self.slots {
+            if let Some(share) = shares.get_mut(usize::from(slot)) {
+                *share += 1;
+            }
+        }
+        shares
+    }
+}
+
+/// A member's walk through its own permutation of the slots.
+struct Turn {
+    member: u16,
+    weight: u64,
+    credit: u64,
+    first: u64,
+    at: u64,
+    skip: u64,
+}
+
+impl Turn {
+    fn new(index: usize, member: &Member, seed: Seed, size: u32) -> Turn {
+        let (k0, k1) = seed.keys();
+        let identity = member.identity.as_bytes();
+        // Two independent values of one keyed hash: the key differs in one bit.
+        let offset = SipHasher13::new_with_keys(k0, k1).hash(identity) % u64::from(size);
+        let skip = SipHasher13::new_with_keys(k0, !k1).hash(identity) % u64::from(size - 1) + 1;
+        Turn { member: index as u16, weight: u64::from(member.weight), credit: 0, first: offset, at: offset, skip }
+    }
+
+    fn restart(&mut self) {
+        self.at = self.first;
+        self.credit = 0;
+    }
+
+    /// Takes the first slot of the permutation that is still free. There must be one.
+    fn take(&mut self, slots: &mut [u16]) {
+        let size = slots.len() as u64;
+        loop {
+            let slot = self.at as usize;
+            self.at = (self.at + self.skip) % size;
+            if slots[slot] == NOBODY {
+                slots[slot] = self.member;
+                return;
+            }
+        }
+    }
+}
+
+/// Deals the free slots: each round every member takes its turn, the heaviest each time, the others as often as their
+/// weight asks.
+fn deal(slots: &mut [u16], turns: &mut [Turn]) {
+    let Some(heaviest) = turns.iter().map(|turn| turn.weight).max() else { return };
+    let mut free = slots.iter().filter(|&&slot| slot == NOBODY).count();
+    loop {
+        for turn in turns.iter_mut() {
+            if free == 0 {
+                return;
+            }
+            turn.credit += turn.weight;
+            if turn.credit >= heaviest {
+                turn.credit -= heaviest;
+                turn.take(slots);
+                free -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(weights: &[u32]) -> Vec<Member> {
+        weights.iter().enumerate().map(|(i, &weight)| Member { identity: format!("10.0.0.{i}"), weight, up: true }).collect()
+    }
+
+    fn build(members: &[Member]) -> Table {
+        Table::build(members, Seed::default(), DEFAULT_SIZE)
+    }
+
+    #[test]
+    fn slots_are_dealt_by_weight() {
+        let shares = build(&members(&[1, 2, 5, 0])).shares(4);
+        for (share, ideal) in shares.iter().zip([65537.0 / 8.0, 65537.0 / 4.0, 65537.0 * 5.0 / 8.0, 0.0]) {
+            assert!((*share as f64 - ideal).abs() <= 2.0, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn order_in_the_list_does_not_matter() {
+        let list = members(&[1, 3, 2]);
+        let mut reversed = list.clone();
+        reversed.reverse();
+        let (a, b) = (build(&list), build(&reversed));
+        assert!((0..a.size()).all(|slot| a.member(slot) == b.member(slot).map(|m| 2 - m)));
+    }
+
+    #[test]
+    fn a_member_that_goes_down_moves_its_own_slots_only_and_they_come_back() {
+        let all = members(&[1; 10]);
+        let before = build(&all);
+        let mut without = all.clone();
+        without[3].up = false;
+        let during = build(&without);
+        assert!((0..before.size()).all(|s| before.member(s) == during.member(s) || before.member(s) == Some(3)));
+        let shares = during.shares(10);
+        assert_eq!(shares[3], 0);
+        assert!(shares.iter().enumerate().all(|(i, s)| i == 3 || s.abs_diff(65537 / 9) < 200), "{shares:?}");
+        assert!(build(&all) == before);
+    }
+
+    #[test]
+    fn nobody_in_service_is_nobody() {
+        assert_eq!(build(&[]).member(0), None);
+        let mut one = members(&[1]);
+        one[0].up = false;
+        assert_eq!(build(&one).member(7), None);
+        assert_eq!(build(&members(&[0, 0])).member(7), None);
+    }
+
+    #[test]
+    fn only_primes_are_sizes() {
+        assert_eq!(check_size(65537), Ok(65537));
+        for bad in [0, 1, 2, 65536, 65539 * 3, u32::MAX] {
+            assert_eq!(check_size(bad), Err(BadSize(bad)));
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! pen-dsr.
+fn main() {}

@@ -1,0 +1,66 @@
+//! What becomes of a frame: the contract between the engine and the ports.
+
+use std::fmt;
+
+/// The engine's word on a frame; the port that owns the buffer carries it out. The same three that XDP and netmap know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Back to the wire, as it now stands in the buffer.
+    Transmit,
+    /// Not ours: the host's own stack gets it, untouched.
+    Host,
+    /// No further.
+    Drop(DropReason),
+}
+
+/// Why a frame went no further. Each dropped frame has exactly one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// For a VIP, but not what it says it is.
+    Malformed,
+    /// Sent by ourselves, back from the wire.
+    Looped,
+    /// No backend is in service.
+    NoBackend,
+    /// The backend's MAC is not known, and no room is left to hold the frame until it is.
+    Unresolved,
+    /// Not lost: a copy waits for its backend's MAC or for its datagram's first fragment.
+    Held,
+    /// Not lost: the answer leaves as a frame of its own.
+    Answered,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [DropReason; 6] =
+        [DropReason::Malformed, DropReason::Looped, DropReason::NoBackend, DropReason::Unresolved, DropReason::Held, DropReason::Answered];
+
+    /// The name in statistics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Malformed => "malformed",
+            DropReason::Looped => "looped",
+            DropReason::NoBackend => "no-backend",
+            DropReason::Unresolved => "unresolved",
+            DropReason::Held => "held",
+            DropReason::Answered => "answered",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_indexed_by_number() {
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, reason)| *reason as usize == i));
+    }
+}
