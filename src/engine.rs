@@ -77,7 +77,13 @@ pub struct Engine {
 
 impl Engine {
     /// An engine for `station` that decides by `tables` and counts in `counters`.
-    pub fn new(station: Station, tables: Arc<Tables>, seed: Seed, counters: Arc<Counters>, now: Instant) -> Engine {
+    pub fn new(
+        station: Station,
+        tables: Arc<Tables>,
+        seed: Seed,
+        counters: Arc<Counters>,
+        now: Instant,
+    ) -> Engine {
         Engine {
             station,
             tables,
@@ -114,7 +120,9 @@ impl Engine {
         self.tables = tables;
         let tables = Arc::clone(&self.tables);
         self.release(|waiting| match waiting {
-            Waiting::Backend(index) => tables.backend(*index).is_none_or(|backend| backend.mac.is_some() || !backend.in_service),
+            Waiting::Backend(index) => tables
+                .backend(*index)
+                .is_none_or(|backend| backend.mac.is_some() || !backend.in_service),
             Waiting::First(_) => false,
         });
     }
@@ -152,7 +160,9 @@ impl Engine {
     #[inline]
     fn decide(&mut self, frame: &mut [u8]) -> Verdict {
         // A frame too short to say whom it is for is nobody's.
-        let Ok(eth) = ether::parse(frame) else { return Verdict::Host };
+        let Ok(eth) = ether::parse(frame) else {
+            return Verdict::Host;
+        };
         let to_us = self.station.owns(eth.destination);
         match eth.ethertype {
             ether::IPV4 | ether::IPV6 if to_us => self.packet(frame, &eth),
@@ -183,13 +193,19 @@ impl Engine {
         }
         match header.protocol {
             protocol::TCP | protocol::UDP => {
-                let Ok(ports) = l4::ports(header.protocol, &packet[header.payload..header.end]) else {
+                let Ok(ports) = l4::ports(header.protocol, &packet[header.payload..header.end])
+                else {
                     return Verdict::Drop(DropReason::Malformed);
                 };
-                let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
+                let Some(service) = self.tables.service(vip, header.protocol, ports.destination)
+                else {
                     return Verdict::Host;
                 };
-                match self.tables.choose(service, header.source, ports.source).backend {
+                match self
+                    .tables
+                    .choose(service, header.source, ports.source)
+                    .backend
+                {
                     Some(backend) => self.forward(frame, vip, backend),
                     None => Verdict::Drop(DropReason::NoBackend),
                 }
@@ -201,24 +217,44 @@ impl Engine {
     }
 
     /// A part of a datagram for a VIP: all parts go where the first one goes.
-    fn fragment(&mut self, frame: &mut [u8], eth: &ether::Header, vip: usize, header: &ip::Header, fragment: ip::Fragment) -> Verdict {
-        let Some(key) = fragment::Key::of(header) else { return Verdict::Host };
+    fn fragment(
+        &mut self,
+        frame: &mut [u8],
+        eth: &ether::Header,
+        vip: usize,
+        header: &ip::Header,
+        fragment: ip::Fragment,
+    ) -> Verdict {
+        let Some(key) = fragment::Key::of(header) else {
+            return Verdict::Host;
+        };
         let segment = &frame[eth.payload + header.payload..eth.payload + header.end];
         let is_transport = matches!(header.protocol, protocol::TCP | protocol::UDP);
         let service = if fragment.offset == 0 && is_transport {
-            let Ok(ports) = l4::leading_ports(segment) else { return Verdict::Drop(DropReason::Malformed) };
-            let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else { return Verdict::Host };
+            let Ok(ports) = l4::leading_ports(segment) else {
+                return Verdict::Drop(DropReason::Malformed);
+            };
+            let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
+                return Verdict::Host;
+            };
             Some((service, ports.source))
-        } else if fragment.offset == 0 && matches!(header.protocol, protocol::ICMP | protocol::ICMPV6) {
+        } else if fragment.offset == 0
+            && matches!(header.protocol, protocol::ICMP | protocol::ICMPV6)
+        {
             // Too long to answer in place: a backend has the VIP, it reassembles and answers.
-            self.tables.vips()[vip].services.first().map(|service| (service, 0))
+            self.tables.vips()[vip]
+                .services
+                .first()
+                .map(|service| (service, 0))
         } else if fragment.offset == 0 {
             return Verdict::Host;
         } else {
             if let Some(backend) = self.fragments.get(&key, self.now) {
                 return self.forward(frame, vip, backend);
             }
-            self.tables.portless_service(vip, header.protocol).map(|service| (service, 0))
+            self.tables
+                .portless_service(vip, header.protocol)
+                .map(|service| (service, 0))
         };
         let Some((service, port)) = service else {
             return self.keep(frame, Waiting::First(key));
@@ -236,7 +272,13 @@ impl Engine {
     }
 
     /// ICMP for a VIP: echo is answered here, an error goes to the backend of the flow that it quotes.
-    fn icmp(&mut self, frame: &mut [u8], eth: &ether::Header, vip: usize, header: &ip::Header) -> Verdict {
+    fn icmp(
+        &mut self,
+        frame: &mut [u8],
+        eth: &ether::Header,
+        vip: usize,
+        header: &ip::Header,
+    ) -> Verdict {
         let l4 = eth.payload + header.payload..eth.payload + header.end;
         match icmp::parse(header.protocol, &frame[l4.clone()]) {
             Err(_) => Verdict::Drop(DropReason::Malformed),
@@ -252,10 +294,18 @@ impl Engine {
             return Verdict::Host;
         }
         let flow = match quote.ports {
-            Some(ports) => self.tables.service(vip, quote.protocol, ports.source).map(|service| (service, ports.destination)),
-            None => self.tables.portless_service(vip, quote.protocol).map(|service| (service, 0)),
+            Some(ports) => self
+                .tables
+                .service(vip, quote.protocol, ports.source)
+                .map(|service| (service, ports.destination)),
+            None => self
+                .tables
+                .portless_service(vip, quote.protocol)
+                .map(|service| (service, 0)),
         };
-        let Some((service, port)) = flow else { return Verdict::Host };
+        let Some((service, port)) = flow else {
+            return Verdict::Host;
+        };
         match self.tables.choose(service, quote.destination, port).backend {
             Some(backend) => {
                 self.counters.icmp_errors.add(1);
@@ -280,14 +330,20 @@ impl Engine {
 
     #[cold]
     fn keep(&mut self, frame: &mut [u8], waiting: Waiting) -> Verdict {
-        Verdict::Drop(if self.hold.keep(waiting, frame, self.now) { DropReason::Held } else { DropReason::Unresolved })
+        Verdict::Drop(if self.hold.keep(waiting, frame, self.now) {
+            DropReason::Held
+        } else {
+            DropReason::Unresolved
+        })
     }
 
     /// Decides anew about held frames whose wait is over.
     fn release(&mut self, is_over: impl Fn(&Waiting) -> bool) {
         // Bounded: a frame that has to go on waiting is kept again, and must not be taken out twice.
         for _ in 0..crate::hold::PLACES {
-            let Some(mut frame) = self.hold.take(&is_over) else { return };
+            let Some(mut frame) = self.hold.take(&is_over) else {
+                return;
+            };
             // It leaves without the offload's metadata that it came with.
             checksum::finish(&mut frame);
             if self.decide(&mut frame) == Verdict::Transmit {

@@ -33,8 +33,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [DropReason; 6] =
-        [DropReason::Malformed, DropReason::Looped, DropReason::NoBackend, DropReason::Unresolved, DropReason::Held, DropReason::Answered];
+    pub const ALL: [DropReason; 6] = [
+        DropReason::Malformed,
+        DropReason::Looped,
+        DropReason::NoBackend,
+        DropReason::Unresolved,
+        DropReason::Held,
+        DropReason::Answered,
+    ];
 
     /// The name in statistics and logs.
     pub fn name(self) -> &'static str {
@@ -61,6 +67,11 @@ mod tests {
 
     #[test]
     fn all_is_indexed_by_number() {
-        assert!(DropReason::ALL.iter().enumerate().all(|(i, reason)| *reason as usize == i));
+        assert!(
+            DropReason::ALL
+                .iter()
+                .enumerate()
+                .all(|(i, reason)| *reason as usize == i)
+        );
     }
 }

@@ -105,8 +105,20 @@ pub struct Tables {
 
 impl Tables {
     /// A snapshot. `watched` are the backends' addresses: what ARP and ND say of them, and of the VIPs, is reported.
-    pub fn new(hash: ClientHash, vips: Vec<Vip>, backends: Vec<Backend>, watched: impl IntoIterator<Item = IpAddr>) -> Tables {
-        let mut tables = Tables { hash, vips, v4: HashMap::default(), v6: HashMap::default(), backends, watched: watched.into_iter().collect() };
+    pub fn new(
+        hash: ClientHash,
+        vips: Vec<Vip>,
+        backends: Vec<Backend>,
+        watched: impl IntoIterator<Item = IpAddr>,
+    ) -> Tables {
+        let mut tables = Tables {
+            hash,
+            vips,
+            v4: HashMap::default(),
+            v6: HashMap::default(),
+            backends,
+            watched: watched.into_iter().collect(),
+        };
         for (index, vip) in tables.vips.iter_mut().enumerate() {
             vip.services.sort_by_key(|service| service.port == 0);
             match vip.address {
@@ -136,13 +148,22 @@ impl Tables {
     /// The service of VIP number `vip` for a packet of protocol `proto` to `port`.
     #[inline]
     pub fn service(&self, vip: usize, proto: u8, port: u16) -> Option<&Service> {
-        self.vips.get(vip)?.services.iter().find(|service| service.takes(proto, port))
+        self.vips
+            .get(vip)?
+            .services
+            .iter()
+            .find(|service| service.takes(proto, port))
     }
 
     /// The service of VIP number `vip` for a packet whose ports are out of sight (a later fragment), if that is clear
     /// without them.
     pub fn portless_service(&self, vip: usize, proto: u8) -> Option<&Service> {
-        let mut services = self.vips.get(vip)?.services.iter().filter(|service| service.protocols.takes(proto));
+        let mut services = self
+            .vips
+            .get(vip)?
+            .services
+            .iter()
+            .filter(|service| service.protocols.takes(proto));
         let only = services.next()?;
         (only.port == 0 && services.next().is_none() && !self.hash.with_port()).then_some(only)
     }
@@ -152,7 +173,11 @@ impl Tables {
     pub fn choose(&self, service: &Service, client: IpAddr, port: u16) -> Choice {
         let hash = self.hash.of(client, port);
         let slot = service.slots.slot(hash);
-        Choice { hash, slot, backend: service.slots.member(slot) }
+        Choice {
+            hash,
+            slot,
+            backend: service.slots.member(slot),
+        }
     }
 
     /// Backend number `index`.

@@ -1,0 +1,228 @@
+//! The port through pnet: AF_PACKET on Linux, BPF on FreeBSD. It works everywhere and is nowhere the fastest.
+//!
+//! On Linux each frame comes with, and leaves with, its `virtio_net_hdr` in front (the *prefix*), so that offloads go on
+//! working through the balancer: 64 KB segments pass whole, and a checksum that is not finished yet is finished by whoever
+//! would have. pnet hands out frames read-only, hence the one copy into a buffer of our own.
+
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, IntoRawFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender};
+use socket2::SockRef;
+
+use super::{Losses, Port, WakeReceiver};
+use crate::os::{self, FRAME_PREFIX, Interface, PacketSockets};
+use crate::verdict::Verdict;
+
+/// The longest frame with its prefix and two tags, and some room to notice one that is longer.
+const BUFFER: usize = 128 << 10;
+
+/// A port on a network interface.
+pub struct PacketPort {
+    receiver: Box<dyn DataLinkReceiver>,
+    sender: Box<dyn DataLinkSender>,
+    sockets: PacketSockets,
+    wake: WakeReceiver,
+    buffer: Box<[u8]>,
+    losses: Losses,
+}
+
+impl PacketPort {
+    /// Opens `interface` for packets to `vips`.
+    ///
+    /// # Errors
+    /// The system's: not permitted, no such interface.
+    pub fn open(
+        interface: &Interface,
+        vips: &[IpAddr],
+        wake: WakeReceiver,
+    ) -> io::Result<PacketPort> {
+        let mut sockets = os::open_packet_sockets(interface.index, vips)?;
+        let config = datalink::Config {
+            // pnet closes the descriptor that it is given.
+            socket_fd: sockets.plain.take().map(IntoRawFd::into_raw_fd),
+            read_buffer_size: BUFFER,
+            write_buffer_size: BUFFER,
+            read_timeout: Some(os::READ_TIMEOUT),
+            write_timeout: Some(Duration::ZERO),
+            promiscuous: false,
+            ..datalink::Config::default()
+        };
+        match datalink::channel(&interface.pnet, config)? {
+            Channel::Ethernet(sender, receiver) => Ok(PacketPort {
+                receiver,
+                sender,
+                sockets,
+                wake,
+                buffer: vec![0; BUFFER].into_boxed_slice(),
+                losses: Losses::default(),
+            }),
+            _ => Err(io::Error::new(
+                ErrorKind::Unsupported,
+                "not an Ethernet interface",
+            )),
+        }
+    }
+}
+
+/// What an error of the socket means for the port.
+enum Trouble {
+    /// Nothing there now.
+    Nothing,
+    /// This frame is lost, the next may pass.
+    Frame,
+    /// The interface has gone.
+    Gone(io::Error),
+}
+
+fn trouble(e: io::Error) -> Trouble {
+    match (e.kind(), e.raw_os_error().map(Errno::from_raw)) {
+        (ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted, _) => {
+            Trouble::Nothing
+        }
+        (_, Some(Errno::ENXIO | Errno::ENODEV | Errno::EBADF)) => Trouble::Gone(e),
+        _ => Trouble::Frame,
+    }
+}
+
+impl Port for PacketPort {
+    fn drive(
+        &mut self,
+        budget: usize,
+        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
+    ) -> io::Result<usize> {
+        let mut n = 0;
+        while n < budget {
+            let length = match self.receiver.next() {
+                Ok(frame) if frame.len() < BUFFER => {
+                    self.buffer[..frame.len()].copy_from_slice(frame);
+                    frame.len()
+                }
+                Ok(_) => {
+                    // Cut off: no frame that this port could pass on.
+                    self.losses.overrun += 1;
+                    continue;
+                }
+                Err(e) => match trouble(e) {
+                    Trouble::Nothing => break,
+                    Trouble::Gone(e) => return Err(e),
+                    Trouble::Frame => {
+                        // An error that the socket has to tell: the link went down. The interface's watcher sees to it.
+                        self.clear_error();
+                        break;
+                    }
+                },
+            };
+            n += 1;
+            self.decide(length, decide)?;
+        }
+        while n < budget {
+            let Some(length) =
+                self.sockets
+                    .tagged
+                    .receive(&mut self.buffer)
+                    .or_else(|e| match trouble(e) {
+                        Trouble::Gone(e) => Err(e),
+                        _ => Ok(None),
+                    })?
+            else {
+                break;
+            };
+            n += 1;
+            self.decide(length, decide)?;
+        }
+        Ok(n)
+    }
+
+    fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        let Some(room) = self.buffer.get_mut(..FRAME_PREFIX + frame.len()) else {
+            self.losses.send_failed += 1;
+            return Ok(());
+        };
+        let (prefix, rest) = room.split_at_mut(FRAME_PREFIX);
+        os::prepare_send(prefix);
+        rest.copy_from_slice(frame);
+        self.transmit(FRAME_PREFIX + frame.len())
+    }
+
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let [plain, tagged] = self.sockets.descriptors();
+        if plain.or(tagged).is_none() {
+            // Without a descriptor to wait for, reading itself waits a little.
+            self.wake.clear();
+            return Ok(());
+        }
+        let timeout = match until {
+            None => PollTimeout::NONE,
+            Some(until) => {
+                // Rounded up: a timer that is looked at too early would be looked at again and again.
+                let left =
+                    until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        let wake = self.wake.as_fd();
+        let mut fds = [plain.unwrap_or(wake), tagged.unwrap_or(wake), wake]
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let [plain, tagged, wake] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        if wake.contains(PollFlags::POLLIN) {
+            self.wake.clear();
+        }
+        if (plain | tagged).contains(PollFlags::POLLERR) {
+            self.clear_error();
+        }
+        Ok(())
+    }
+
+    fn losses(&mut self) -> Losses {
+        self.losses.overrun += self.sockets.take_drops();
+        self.losses
+    }
+}
+
+impl PacketPort {
+    #[inline]
+    fn decide(
+        &mut self,
+        length: usize,
+        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
+    ) -> io::Result<()> {
+        let Some(frame) = self.buffer.get_mut(FRAME_PREFIX..length.max(FRAME_PREFIX)) else {
+            return Ok(());
+        };
+        match decide(frame) {
+            Verdict::Transmit => self.transmit(length),
+            // The host has its own copy, unless it is kept from it.
+            Verdict::Host | Verdict::Drop(_) => Ok(()),
+        }
+    }
+
+    /// Sends the first `length` bytes of the buffer, prefix and frame.
+    #[inline]
+    fn transmit(&mut self, length: usize) -> io::Result<()> {
+        let Some(Err(e)) = self.sender.send_to(&self.buffer[..length], None) else {
+            return Ok(());
+        };
+        match trouble(e) {
+            Trouble::Gone(e) => Err(e),
+            Trouble::Nothing | Trouble::Frame => {
+                self.losses.send_failed += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn clear_error(&self) {
+        for socket in self.sockets.descriptors().into_iter().flatten() {
+            let _ = SockRef::from(&socket).take_error();
+        }
+    }
+}

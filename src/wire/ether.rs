@@ -53,7 +53,11 @@ impl Mac {
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let m = self.0;
-        write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", m[0], m[1], m[2], m[3], m[4], m[5])
+        write!(
+            f,
+            "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
+            m[0], m[1], m[2], m[3], m[4], m[5]
+        )
     }
 }
 
@@ -88,7 +92,11 @@ impl FromStr for Mac {
             }
             *octet = u8::from_str_radix(part, 16).map_err(|_| BadMac)?;
         }
-        if parts.next().is_some() { Err(BadMac) } else { Ok(Mac(octets)) }
+        if parts.next().is_some() {
+            Err(BadMac)
+        } else {
+            Ok(Mac(octets))
+        }
     }
 }
 
@@ -147,7 +155,15 @@ mod tests {
     fn mac_text_round_trips_and_bad_text_is_refused() {
         let mac: Mac = "02:0:a:Ff:00:01".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:0a:ff:00:01");
-        for bad in ["", "02", "02:00:00:00:00", "02:00:00:00:00:01:02", "02:00:00:00:00:g1", "+2:00:00:00:00:01", "002:0:0:0:0:0"] {
+        for bad in [
+            "",
+            "02",
+            "02:00:00:00:00",
+            "02:00:00:00:00:01:02",
+            "02:00:00:00:00:g1",
+            "+2:00:00:00:00:01",
+            "002:0:0:0:0:0",
+        ] {
             assert_eq!(bad.parse::<Mac>(), Err(BadMac), "{bad}");
         }
     }

@@ -1,0 +1,286 @@
+//! The words of the command line: Pen's server syntax and its extensions.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{BackendConfig, VipConfig};
+use crate::failure::Failure;
+use crate::wire::ether::Mac;
+
+/// A client, for `explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port, if given.
+    pub port: Option<u16>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.address, self.port) {
+            (address, None) => write!(f, "{address}"),
+            (IpAddr::V4(address), Some(port)) => write!(f, "{address}:{port}"),
+            (IpAddr::V6(address), Some(port)) => write!(f, "[{address}]:{port}"),
+        }
+    }
+}
+
+/// An address with an optional port: `10.0.0.1`, `10.0.0.1:80`, `fd00::1`, `[fd00::1]`, `[fd00::1]:80`.
+fn endpoint(word: &str) -> Option<Endpoint> {
+    if let Ok(address) = word.parse::<IpAddr>() {
+        return Some(Endpoint {
+            address,
+            port: None,
+        });
+    }
+    if let Ok(socket) = word.parse::<SocketAddr>() {
+        return Some(Endpoint {
+            address: socket.ip(),
+            port: Some(socket.port()),
+        });
+    }
+    let bare = word.strip_prefix('[')?.strip_suffix(']')?;
+    bare.parse().ok().map(|address| Endpoint {
+        address: IpAddr::V6(address),
+        port: None,
+    })
+}
+
+/// Can `address` be one host's on a segment?
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(a) if a.is_broadcast());
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
+}
+
+/// `VIP[:port]`.
+///
+/// # Errors
+/// Usage: no address, or one that cannot be a host's.
+pub fn parse_vip(word: &str) -> Result<VipConfig, Failure> {
+    let Some(Endpoint { address, port }) = endpoint(word) else {
+        return Err(Failure::usage(format!(
+            "{word:?} is not a virtual address: write ADDRESS or ADDRESS:PORT (10.0.0.100, 10.0.0.100:80, [fd00::100]:80); the VIP comes first, then the backends"
+        )));
+    };
+    if !is_host(address) {
+        return Err(Failure::usage(format!(
+            "{word:?} cannot be a virtual address: it is not the address of one host"
+        )));
+    }
+    Ok(VipConfig {
+        address,
+        port: port.unwrap_or(0),
+    })
+}
+
+/// `CLIENT[:port]`.
+///
+/// # Errors
+/// Usage: no address.
+pub fn parse_client(word: &str) -> Result<Endpoint, Failure> {
+    endpoint(word).ok_or_else(|| Failure::usage(format!("{word:?} is not a client: write ADDRESS or ADDRESS:PORT (192.0.2.7:40000, [2001:db8::7]:40000)")))
+}
+
+/// `HOST[@MAC][:port[:soft[:hard[:weight[:prio]]]]]`, the MAC also at the end; HOST is a name, an IPv4 address, or an
+/// IPv6 address, which needs brackets when something follows.
+///
+/// # Errors
+/// Usage: what is wrong with the word, and how it should be.
+pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
+    let bad = |what: String| {
+        Failure::usage(format!(
+            "backend {word:?}: {what}; write HOST[@MAC][:PORT[:SOFT[:HARD[:WEIGHT[:PRIO]]]]], an IPv6 HOST in brackets"
+        ))
+    };
+    let (text, mac) = match word.split_once('@') {
+        None => (word.to_owned(), None),
+        Some((host, rest)) => {
+            let (mac, rest) = rest
+                .split_at_checked(17)
+                .ok_or_else(|| bad(format!("{rest:?} is not a MAC address")))?;
+            let mac: Mac = mac.parse().map_err(|e| bad(format!("{mac:?} is {e}")))?;
+            if !mac.is_station() {
+                return Err(bad(format!("{mac} is not the MAC address of one station")));
+            }
+            (format!("{host}{rest}"), Some(mac))
+        }
+    };
+    let (host, fields) = if let Ok(address) = text.parse::<IpAddr>() {
+        (address.to_string(), "")
+    } else if let Some(rest) = text.strip_prefix('[') {
+        let (inside, rest) = rest
+            .split_once(']')
+            .ok_or_else(|| bad("a bracket is not closed".to_owned()))?;
+        let address: std::net::Ipv6Addr = inside
+            .parse()
+            .map_err(|_| bad(format!("{inside:?} is not an IPv6 address")))?;
+        let fields = if rest.is_empty() {
+            rest
+        } else {
+            rest.strip_prefix(':')
+                .ok_or_else(|| bad(format!("{rest:?} after the bracket")))?
+        };
+        (address.to_string(), fields)
+    } else {
+        let (host, fields) = text.split_once(':').unwrap_or((&text, ""));
+        (host.to_owned(), fields)
+    };
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '%');
+    if host.is_empty()
+        || host.starts_with('-')
+        || !(host.chars().all(is_name) || host.parse::<IpAddr>().is_ok())
+    {
+        return Err(bad(format!("{host:?} is not a host")));
+    }
+    let mut backend = BackendConfig {
+        mac,
+        ..BackendConfig::named(&host)
+    };
+    if let Ok(address) = host.parse::<IpAddr>() {
+        if !is_host(address) {
+            return Err(bad(format!("{address} is not the address of one host")));
+        }
+        backend.address = Some(address);
+    }
+    let names = ["port", "soft limit", "hard limit", "weight", "priority"];
+    let values: Vec<&str> = if fields.is_empty() {
+        Vec::new()
+    } else {
+        fields.split(':').collect()
+    };
+    if values.len() > names.len() {
+        return Err(bad(format!(
+            "{} fields after the host, {} are known",
+            values.len(),
+            names.len()
+        )));
+    }
+    for (name, value) in names.into_iter().zip(values) {
+        // An empty field keeps its default, so that a weight can be given alone: be1::::3.
+        if value.is_empty() {
+            continue;
+        }
+        let limit = if name == "port" {
+            u32::from(u16::MAX)
+        } else {
+            1_000_000
+        };
+        let number = value
+            .parse::<u32>()
+            .ok()
+            .filter(|&n| n <= limit)
+            .ok_or_else(|| {
+                bad(format!(
+                    "the {name} {value:?} is not a number from 0 to {limit}"
+                ))
+            })?;
+        match name {
+            "port" => backend.port = number as u16,
+            "soft limit" => backend.soft = number,
+            "hard limit" => backend.hard = number,
+            "weight" => backend.weight = number,
+            _ => backend.prio = number,
+        }
+    }
+    Ok(backend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vips_are_addresses_with_or_without_a_port() {
+        for (word, expected) in [
+            ("10.0.0.100", "10.0.0.100"),
+            ("10.0.0.100:80", "10.0.0.100:80"),
+            ("10.0.0.100:0", "10.0.0.100"),
+            ("fd00::100", "fd00::100"),
+            ("[fd00::100]", "fd00::100"),
+            ("[fd00::100]:53", "[fd00::100]:53"),
+        ] {
+            assert_eq!(parse_vip(word).unwrap().to_string(), expected);
+        }
+        for bad in [
+            "",
+            "be1",
+            "10.0.0.256",
+            "10.0.0.1:65536",
+            "0.0.0.0",
+            "224.0.0.1",
+            "127.0.0.1",
+            "::",
+            "::1",
+            "ff02::1",
+            "255.255.255.255",
+            "10.0.0.1:",
+        ] {
+            assert!(parse_vip(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pens_server_syntax_is_read() {
+        let backend = parse_backend("be1:80:10:20:3:4").unwrap();
+        assert_eq!(
+            (
+                backend.name.as_str(),
+                backend.port,
+                backend.soft,
+                backend.hard,
+                backend.weight,
+                backend.prio
+            ),
+            ("be1", 80, 10, 20, 3, 4)
+        );
+        assert_eq!(parse_backend("be1").unwrap(), BackendConfig::named("be1"));
+        assert_eq!(parse_backend("be1::::7").unwrap().weight, 7);
+        let v6 = parse_backend("[fd00::11]:0:0:0:2").unwrap();
+        assert_eq!((v6.address, v6.weight), ("fd00::11".parse().ok(), 2));
+        assert_eq!(
+            parse_backend("fd00::11").unwrap().address,
+            "fd00::11".parse().ok()
+        );
+    }
+
+    #[test]
+    fn a_static_mac_stands_behind_the_host_or_at_the_end() {
+        let mac = Some("02:00:00:00:00:01".parse().unwrap());
+        for word in [
+            "be1@02:00:00:00:00:01",
+            "be1@02:00:00:00:00:01:80:0:0:2",
+            "be1:80:0:0:2@02:00:00:00:00:01",
+            "[fd00::1]@02:00:00:00:00:01",
+        ] {
+            assert_eq!(parse_backend(word).unwrap().mac, mac, "{word}");
+        }
+    }
+
+    #[test]
+    fn bad_backends_are_refused() {
+        for bad in [
+            "",
+            ":80",
+            "be1:x",
+            "be1:65536",
+            "be1:-1",
+            "be1:1:2:3:4:5:6",
+            "be1@02:00",
+            "be1@ff:ff:ff:ff:ff:ff",
+            "[fd00::1",
+            "[be1]:80",
+            "[fd00::1]80",
+            "0.0.0.0",
+            "127.0.0.1",
+            "224.0.0.5",
+            "be 1",
+            "be1/24",
+            "be1@02:00:00:00:00:0g",
+            "-x",
+            "be1@00:00:00:00:00:00",
+        ] {
+            assert!(parse_backend(bad).is_err(), "{bad}");
+        }
+    }
+}

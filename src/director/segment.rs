@@ -1,0 +1,179 @@
+//! Who we are on the segment, and the frames that we ask and announce with.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::engine::Station;
+use crate::neighbor::Question;
+use crate::wire::ether::Mac;
+use crate::wire::{arp, nd};
+
+/// Who we are on the segment, with the addresses that questions are asked from.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Our MACs.
+    pub station: Station,
+    /// The interface's IPv4 addresses with their prefix lengths.
+    pub ipv4: Vec<(Ipv4Addr, u8)>,
+    /// The interface's IPv6 link-local address.
+    pub link_local: Option<Ipv6Addr>,
+}
+
+impl Segment {
+    /// The address to ask for `target` from: one of its subnet, else any, else 0.0.0.0, which makes it a probe (RFC 5227).
+    pub(super) fn asking_v4(&self, target: Ipv4Addr) -> Ipv4Addr {
+        let same_subnet = |&&(own, prefix): &&(Ipv4Addr, u8)| {
+            let mask = u32::MAX
+                .checked_shl(32 - u32::from(prefix.min(32)))
+                .unwrap_or(0);
+            own.to_bits() & mask == target.to_bits() & mask
+        };
+        let found = self
+            .ipv4
+            .iter()
+            .find(same_subnet)
+            .or_else(|| self.ipv4.first());
+        found.map_or(Ipv4Addr::UNSPECIFIED, |&(own, _)| own)
+    }
+
+    /// The link-local address to ask from: the interface's, or the one that its MAC stands for (RFC 4291 appendix A).
+    pub(super) fn asking_v6(&self) -> Ipv6Addr {
+        self.link_local.unwrap_or_else(|| {
+            let mut octets = [0; 16];
+            octets[..2].copy_from_slice(&[0xfe, 0x80]);
+            octets[8..].copy_from_slice(&self.station.mac.eui64());
+            Ipv6Addr::from(octets)
+        })
+    }
+
+    /// The frame that puts `question` about `target`.
+    pub(super) fn question(&self, target: IpAddr, question: Question) -> Vec<u8> {
+        let mac = self.station.mac;
+        match target {
+            IpAddr::V4(target) => {
+                let (to, target_mac) = match question {
+                    Question::Everybody => (Mac::BROADCAST, Mac::default()),
+                    Question::Directly(mac) => (mac, mac),
+                };
+                let sender = self.asking_v4(target);
+                arp::Message {
+                    operation: arp::Operation::Request,
+                    sender_mac: mac,
+                    sender,
+                    target_mac,
+                    target,
+                }
+                .to_frame(to)
+            }
+            IpAddr::V6(target) => {
+                let (destination, destination_mac) = match question {
+                    Question::Everybody => (
+                        nd::solicited_node(target),
+                        nd::multicast_mac(nd::solicited_node(target)),
+                    ),
+                    Question::Directly(mac) => (target, mac),
+                };
+                nd::solicitation(
+                    nd::Route {
+                        mac,
+                        source: self.asking_v6(),
+                        destination_mac,
+                        destination,
+                    },
+                    target,
+                )
+            }
+        }
+    }
+
+    /// The frame that asks whether somebody else has the VIP `vip`.
+    pub(super) fn probe(&self, vip: IpAddr) -> Vec<u8> {
+        let mac = self.station.mac;
+        match vip {
+            IpAddr::V4(target) => {
+                let sender = Ipv4Addr::UNSPECIFIED;
+                arp::Message {
+                    operation: arp::Operation::Request,
+                    sender_mac: mac,
+                    sender,
+                    target_mac: Mac::default(),
+                    target,
+                }
+                .to_frame(Mac::BROADCAST)
+            }
+            IpAddr::V6(target) => {
+                let group = nd::solicited_node(target);
+                let destination_mac = nd::multicast_mac(group);
+                nd::solicitation(
+                    nd::Route {
+                        mac,
+                        source: Ipv6Addr::UNSPECIFIED,
+                        destination_mac,
+                        destination: group,
+                    },
+                    target,
+                )
+            }
+        }
+    }
+
+    /// The frame that tells the segment that the VIP `vip` is here.
+    pub(super) fn announcement(&self, vip: IpAddr) -> Vec<u8> {
+        let mac = self.station.vip_mac;
+        match vip {
+            IpAddr::V4(address) => {
+                let message = arp::Message {
+                    operation: arp::Operation::Request,
+                    sender_mac: mac,
+                    sender: address,
+                    target_mac: Mac::default(),
+                    target: address,
+                };
+                message.to_frame(Mac::BROADCAST)
+            }
+            IpAddr::V6(address) => {
+                let (destination, destination_mac) =
+                    (nd::ALL_NODES, nd::multicast_mac(nd::ALL_NODES));
+                nd::advertisement(
+                    nd::Route {
+                        mac,
+                        source: address,
+                        destination_mac,
+                        destination,
+                    },
+                    address,
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    #[test]
+    fn questions_are_asked_from_an_address_of_the_same_subnet() {
+        let segment = Segment {
+            station: Station::new(OWN),
+            ipv4: vec![
+                ("192.0.2.1".parse().unwrap(), 24),
+                ("10.0.0.2".parse().unwrap(), 24),
+            ],
+            link_local: None,
+        };
+        assert_eq!(
+            segment.asking_v4("10.0.0.9".parse().unwrap()),
+            Ipv4Addr::new(10, 0, 0, 2)
+        );
+        assert_eq!(
+            segment.asking_v4("203.0.113.9".parse().unwrap()),
+            Ipv4Addr::new(192, 0, 2, 1)
+        );
+        assert_eq!(
+            segment.asking_v6(),
+            "fe80::ff:fe00:2".parse::<Ipv6Addr>().unwrap()
+        );
+    }
+}

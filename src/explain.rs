@@ -1,0 +1,123 @@
+//! `pen-dsr explain`: which backend serves a client, and why.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::config::{Balance, Endpoint};
+use crate::failure::Failure;
+use crate::lb::Backend;
+
+/// One line for `client`: its backend, its slot, and how that came about, all backends being up.
+///
+/// # Errors
+/// Usage: the client's port takes part in the choice and is not given, or no VIP is of the client's family.
+pub fn explain(balance: &Balance, client: Endpoint) -> Result<String, Failure> {
+    let address = client.address;
+    if balance.hash_port && client.port.is_none() {
+        return Err(Failure::usage(format!(
+            "client {address}: with -r its port takes part in the choice; write it behind the address"
+        )));
+    }
+    let Some(vip) = balance
+        .vips
+        .iter()
+        .find(|vip| vip.address.is_ipv4() == address.is_ipv4())
+    else {
+        return Err(Failure::usage(format!(
+            "client {address}: none of the virtual addresses is of its family"
+        )));
+    };
+    let slots = Arc::new(balance.slots(&vec![true; balance.backends.len()]));
+    let backends = balance
+        .backends
+        .iter()
+        .map(|b| Backend {
+            mac: b.mac,
+            in_service: b.weight > 0,
+        })
+        .collect();
+    let tables = balance.tables(backends, &slots);
+    let service = tables
+        .vip(vip.address)
+        .and_then(|index| tables.vips()[index].services.first());
+    let Some(service) = service else {
+        return Err(Failure::usage("no service"));
+    };
+
+    let port = client.port.unwrap_or(0);
+    let choice = tables.choose(service, address, port);
+    let who = Endpoint {
+        address,
+        port: balance.hash_port.then_some(port),
+    };
+    let name = choice
+        .backend
+        .map_or("nobody", |index| balance.backends[index].name.as_str());
+    let mut line = format!(
+        "{who} -> {name}  slot {} of {}  hash {:016x}",
+        choice.slot,
+        slots.size(),
+        choice.hash
+    );
+    let hashed = if balance.hash_port {
+        "address and port"
+    } else {
+        "address"
+    };
+    let _ = write!(
+        line,
+        "  (SipHash-1-3 of the {hashed}, seed {:x}",
+        balance.seed.0
+    );
+    if let Some(index) = choice.backend {
+        let share =
+            100.0 * slots.shares(balance.backends.len())[index] as f64 / slots.size() as f64;
+        let total: u64 = balance.backends.iter().map(|b| u64::from(b.weight)).sum();
+        let _ = write!(
+            line,
+            "; {name} has weight {} of {total} and {share:.2} % of the slots",
+            balance.backends[index].weight
+        );
+    }
+    line.push(')');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BackendConfig, VipConfig, parse_client};
+
+    fn balance(hash_port: bool) -> Balance {
+        Balance {
+            vips: vec![VipConfig {
+                address: "10.0.0.100".parse().unwrap(),
+                port: 0,
+            }],
+            backends: vec![BackendConfig::named("be1"), BackendConfig::named("be2")],
+            hash_port,
+            ..Balance::default()
+        }
+    }
+
+    #[test]
+    fn the_port_changes_the_answer_only_with_r() {
+        let backend = |hash_port, client: &str| {
+            let line = explain(&balance(hash_port), parse_client(client).unwrap()).unwrap();
+            line.split_whitespace().nth(2).unwrap().to_owned()
+        };
+        let answers = |hash_port| -> Vec<String> {
+            (1..40)
+                .map(|port| backend(hash_port, &format!("192.0.2.7:{port}")))
+                .collect()
+        };
+        assert!(answers(false).windows(2).all(|pair| pair[0] == pair[1]));
+        assert!(answers(true).windows(2).any(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_an_error() {
+        assert!(explain(&balance(true), parse_client("192.0.2.7").unwrap()).is_err());
+        assert!(explain(&balance(false), parse_client("2001:db8::7").unwrap()).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! FreeBSD: bpf(4) through pnet, until netmap takes over.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::unistd::{User, setgid, setgroups, setuid};
+use socket2::{Domain, Socket, Type};
+
+use crate::config::VipConfig;
+use crate::failure::{Failure, Sysexit};
+use crate::lb::Protocols;
+use crate::wire::ether::Mac;
+use crate::wire::nd;
+
+/// What to do when packet sockets are refused.
+pub const PERMISSION_REMEDY: &str = "bpf(4) devices have to be readable and writable: run it as root, or give its user a devfs rule for bpf*";
+
+/// Bytes before each frame: none.
+pub const FRAME_PREFIX: usize = 0;
+
+/// How long one read may wait. pnet keeps its bpf descriptor to itself, so that reading is the only way to wait.
+pub const READ_TIMEOUT: Duration = Duration::from_millis(5);
+
+/// The sockets of a port: pnet opens its own.
+pub struct PacketSockets {
+    /// For pnet: none, it opens a bpf device itself.
+    pub plain: Option<OwnedFd>,
+    /// bpf delivers VLAN tags in the frame.
+    pub tagged: TaggedReceiver,
+}
+
+/// Nothing to open: pnet opens a bpf device.
+///
+/// # Errors
+/// None.
+pub fn open_packet_sockets(_index: u32, _vips: &[IpAddr]) -> io::Result<PacketSockets> {
+    Ok(PacketSockets {
+        plain: None,
+        tagged: TaggedReceiver,
+    })
+}
+
+/// Makes the prefix of a frame that the engine originates: there is none.
+pub fn prepare_send(_prefix: &mut [u8]) {}
+
+/// Receives nothing: tagged frames come with all the others.
+pub struct TaggedReceiver;
+
+impl TaggedReceiver {
+    /// No frame waits.
+    ///
+    /// # Errors
+    /// None.
+    pub fn receive(&mut self, _buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+}
+
+impl PacketSockets {
+    /// What to poll for frames: nothing.
+    pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [None, None]
+    }
+
+    /// bpf counts its losses where pnet does not show them.
+    pub fn take_drops(&self) -> u64 {
+        0
+    }
+}
+
+/// Keeping the host's stack from the VIPs' frames: bpf cannot.
+pub struct IngressDrop;
+
+impl IngressDrop {
+    /// Always refused.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`].
+    pub fn install(
+        _interface: &str,
+        _vips: &[VipConfig],
+        _protocols: Protocols,
+    ) -> io::Result<IngressDrop> {
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "bpf(4) leaves every frame to the host, too",
+        ))
+    }
+}
+
+/// Groups joined; left again when this is dropped.
+pub struct Memberships {
+    _mld: Vec<Socket>,
+}
+
+impl Memberships {
+    /// Joins, on interface number `index`, the solicited-node groups of the IPv6 addresses among `vips`.
+    ///
+    /// # Errors
+    /// The system's; [`io::ErrorKind::Unsupported`] for an `extra` MAC.
+    pub fn join(index: u32, vips: &[IpAddr], extra: Option<Mac>) -> io::Result<Memberships> {
+        if extra.is_some() {
+            let why = "another MAC for the VIPs would need the interface in promiscuous mode";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        let mut mld = Vec::new();
+        for vip in vips {
+            let IpAddr::V6(vip) = vip else { continue };
+            let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
+            socket.join_multicast_v6(&nd::solicited_node(*vip), index)?;
+            mld.push(socket);
+        }
+        Ok(Memberships { _mld: mld })
+    }
+}
+
+/// Becomes `user` for good; the bpf descriptor stays open. An interface that goes away and returns cannot be opened
+/// again then, unless the user may open bpf devices.
+///
+/// # Errors
+/// Not permitted.
+pub fn drop_privileges(user: &User) -> Result<(), Failure> {
+    let refused = |what: &str, e: nix::Error| {
+        Failure::new(
+            Sysexit::NoPerm,
+            format!(
+                "cannot become user {:?} ({what}: {e}); start as root, or leave -u out",
+                user.name
+            ),
+        )
+    };
+    setgroups(&[user.gid]).map_err(|e| refused("setgroups", e))?;
+    setgid(user.gid).map_err(|e| refused("setgid", e))?;
+    setuid(user.uid).map_err(|e| refused("setuid", e))
+}

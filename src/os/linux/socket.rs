@@ -1,0 +1,297 @@
+//! The packet(7) sockets: one that pnet reads, and one for frames whose VLAN tag the kernel has taken out.
+//!
+//! Both carry a `virtio_net_hdr` before each frame (PACKET_VNET_HDR): it says which checksum is not finished yet and
+//! into what a large frame is to be cut. Handed back with the frame, it makes whoever would have done that do it.
+
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use libc::{c_int, c_void};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use socket2::{SockFilter, SockRef};
+
+use super::filter::{Tag, program};
+
+/// Bytes before each frame: `struct virtio_net_hdr` (linux/virtio_net.h).
+pub const FRAME_PREFIX: usize = 10;
+
+/// How long one read may wait: not at all, as the port polls its sockets itself.
+pub const READ_TIMEOUT: Duration = Duration::ZERO;
+
+const NEEDS_CSUM: u8 = 1;
+const TAG_LEN: usize = 4;
+const MACS_LEN: usize = 12;
+/// Room for some thousand frames, or for a hundred of 64 KiB.
+const SOCKET_BUFFER: usize = 16 << 20;
+
+/// The sockets of a port.
+pub struct PacketSockets {
+    /// For pnet: untagged frames in, all frames out. Bound to nothing yet.
+    pub plain: Option<OwnedFd>,
+    /// Another handle on the same socket, to wait for it.
+    waitable: OwnedFd,
+    /// For tagged frames.
+    pub tagged: TaggedReceiver,
+}
+
+/// Opens both sockets on interface number `index`; `vips` are the addresses whose packets are wanted.
+///
+/// # Errors
+/// The system's: not permitted, no such interface, an option that this kernel does not know.
+pub fn open_packet_sockets(index: u32, vips: &[IpAddr]) -> io::Result<PacketSockets> {
+    let plain = open(Tag::Absent, vips)?;
+    let tagged = open(Tag::Present, vips)?;
+    set(&tagged, libc::PACKET_AUXDATA, 1)?;
+    bind(&tagged, index)?;
+    let waitable = plain.try_clone()?;
+    Ok(PacketSockets {
+        plain: Some(plain),
+        waitable,
+        tagged: TaggedReceiver { socket: tagged },
+    })
+}
+
+/// Makes the prefix of a frame that the engine originates: nothing is left to the hardware.
+pub fn prepare_send(prefix: &mut [u8]) {
+    prefix.fill(0);
+}
+
+fn open(tag: Tag, vips: &[IpAddr]) -> io::Result<OwnedFd> {
+    // Protocol 0: no frame arrives before the socket is bound, that is, before its filter is in place.
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
+    let filter: Vec<SockFilter> = program(tag, vips)
+        .iter()
+        .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
+        .collect();
+    SockRef::from(&socket).attach_filter(&filter)?;
+    set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
+    set(&socket, libc::PACKET_VNET_HDR, 1)?;
+    for (forced, asked) in [
+        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    ] {
+        set_option(&socket, libc::SOL_SOCKET, forced, SOCKET_BUFFER as c_int)
+            .or_else(|_| set_option(&socket, libc::SOL_SOCKET, asked, SOCKET_BUFFER as c_int))?;
+    }
+    Ok(socket)
+}
+
+fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<()> {
+    set_option(socket, libc::SOL_PACKET, option, value)
+}
+
+fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+    let pointer = std::ptr::from_ref(&value).cast::<c_void>();
+    // SAFETY: the pointer is to a c_int that outlives the call, and the length is that of a c_int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            pointer,
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Binds to interface number `index`: from now on frames arrive.
+fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index as i32,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let pointer = std::ptr::from_ref(&address).cast::<libc::sockaddr>();
+    // SAFETY: the pointer is to a sockaddr_ll of the given length that outlives the call.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            pointer,
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The socket that receives tagged frames, and puts their tag back in.
+pub struct TaggedReceiver {
+    socket: OwnedFd,
+}
+
+/// The control message buffer, aligned as its header wants.
+#[repr(align(8))]
+struct Control([u8; 64]);
+
+impl TaggedReceiver {
+    /// Receives one frame into `buffer` (prefix and frame); its length with the prefix, or `None` if none waits.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let head = FRAME_PREFIX + MACS_LEN;
+        let Some((front, rest)) = buffer.split_at_mut_checked(head) else {
+            return Ok(None);
+        };
+        let Some(behind) = rest.get_mut(TAG_LEN..) else {
+            return Ok(None);
+        };
+        // The frame is received around the four bytes that its tag will take.
+        let mut parts = [
+            libc::iovec {
+                iov_base: front.as_mut_ptr().cast(),
+                iov_len: front.len(),
+            },
+            libc::iovec {
+                iov_base: behind.as_mut_ptr().cast(),
+                iov_len: behind.len(),
+            },
+        ];
+        let mut control = Control([0; 64]);
+        // SAFETY: an msghdr of zeros is a valid, empty one.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = parts.len() as _;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control.0.len() as _;
+        // SAFETY: all that `message` points to (two disjoint parts of `buffer`, `control`) is writable, has the length
+        // given with it and outlives the call.
+        let received =
+            unsafe { libc::recvmsg(self.socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+        let received = match usize::try_from(received) {
+            Ok(n) => n,
+            Err(_) => {
+                let e = io::Error::last_os_error();
+                return if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                    Ok(None)
+                } else {
+                    Err(e)
+                };
+            }
+        };
+        // SAFETY: `message` was filled in by a successful recvmsg, and `control` still lives.
+        let tag = unsafe { tag_of(&message) };
+        let Some([a, b, c, d]) =
+            tag.filter(|_| received > head && message.msg_flags & libc::MSG_TRUNC == 0)
+        else {
+            // Shorter than a header, longer than the buffer, or without the tag that the filter saw: a runt for the engine.
+            return Ok(Some(FRAME_PREFIX));
+        };
+        rest[..TAG_LEN].copy_from_slice(&[a, b, c, d]);
+        shift_offsets(front);
+        Ok(Some(received + TAG_LEN))
+    }
+}
+
+/// The tag in the control message PACKET_AUXDATA (packet(7)): TPID and TCI as on the wire.
+///
+/// # Safety
+/// `message` and its control buffer have to be as recvmsg left them.
+unsafe fn tag_of(message: &libc::msghdr) -> Option<[u8; 4]> {
+    // SAFETY: the caller vouches for `message`.
+    let header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: CMSG_FIRSTHDR gives null or a header inside the control buffer.
+    let header_ref = unsafe { header.as_ref() }?;
+    // SAFETY: pure arithmetic.
+    let wanted = unsafe { libc::CMSG_LEN(size_of::<libc::tpacket_auxdata>() as u32) };
+    if header_ref.cmsg_level != libc::SOL_PACKET
+        || header_ref.cmsg_type != libc::PACKET_AUXDATA
+        || (header_ref.cmsg_len as u64) < u64::from(wanted)
+    {
+        return None;
+    }
+    // SAFETY: the length was checked to hold a whole tpacket_auxdata; it may be unaligned.
+    let aux = unsafe {
+        std::ptr::read_unaligned(libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>())
+    };
+    if aux.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let tpid = if aux.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+        aux.tp_vlan_tpid
+    } else {
+        libc::ETH_P_8021Q as u16
+    };
+    let ([a, b], [c, d]) = (tpid.to_be_bytes(), aux.tp_vlan_tci.to_be_bytes());
+    Some([a, b, c, d])
+}
+
+/// The offsets in a virtio_net_hdr count from the frame's start, which has just grown by a tag.
+fn shift_offsets(prefix: &mut [u8]) {
+    let mut add = |at: usize| {
+        if let Some(field) = prefix
+            .get_mut(at..)
+            .and_then(|rest| rest.first_chunk_mut::<2>())
+        {
+            *field = (u16::from_ne_bytes(*field).saturating_add(TAG_LEN as u16)).to_ne_bytes();
+        }
+    };
+    add(2); // hdr_len
+    add(6); // csum_start
+    // Without a checksum to finish, csum_start means nothing and has to be 0.
+    let unfinished = prefix.first().is_some_and(|flags| flags & NEEDS_CSUM != 0);
+    if let Some(start_and_offset) = prefix.get_mut(6..10).filter(|_| !unfinished) {
+        start_and_offset.fill(0);
+    }
+}
+
+/// Frames that the kernel had no room for since the last call (PACKET_STATISTICS resets itself).
+fn take_drops(socket: BorrowedFd<'_>) -> u64 {
+    // SAFETY: tpacket_stats is plain numbers.
+    let mut stats: libc::tpacket_stats = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    let pointer = std::ptr::from_mut(&mut stats).cast::<c_void>();
+    // SAFETY: the pointer is to a tpacket_stats, `length` is its size, both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            pointer,
+            &mut length,
+        )
+    };
+    if result == 0 {
+        u64::from(stats.tp_drops)
+    } else {
+        0
+    }
+}
+
+impl PacketSockets {
+    /// What to poll for frames.
+    pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [
+            Some(self.waitable.as_fd()),
+            Some(self.tagged.socket.as_fd()),
+        ]
+    }
+
+    /// Frames lost since the last call because they were not read fast enough.
+    pub fn take_drops(&self) -> u64 {
+        self.descriptors()
+            .into_iter()
+            .flatten()
+            .map(take_drops)
+            .sum()
+    }
+}

@@ -1,0 +1,105 @@
+//! The process: pid file, background, user. The same on every Unix.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::User;
+
+use crate::failure::{Failure, Sysexit};
+
+/// A pid file, locked while the process lives and removed when it ends.
+#[derive(Debug)]
+pub struct Pidfile {
+    path: PathBuf,
+    file: Flock<File>,
+}
+
+impl Pidfile {
+    /// Takes the pid file `path`; its content is written by [`Pidfile::write`].
+    ///
+    /// # Errors
+    /// It cannot be created, or another process holds it.
+    pub fn take(path: &Path) -> Result<Pidfile, Failure> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(|e| {
+                Failure::new(
+                    Sysexit::CantCreat,
+                    format!("pid file {}: {e}", path.display()),
+                )
+            })?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, _)| {
+            let pid = std::io::read_to_string(&file).unwrap_or_default();
+            let message = format!(
+                "pid file {}: process {} holds it; stop that one first",
+                path.display(),
+                pid.trim()
+            );
+            Failure::new(Sysexit::CantCreat, message)
+        })?;
+        Ok(Pidfile {
+            path: path.to_owned(),
+            file,
+        })
+    }
+
+    /// Writes the number of this process.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&mut self) -> Result<(), Failure> {
+        let written = self
+            .file
+            .set_len(0)
+            .and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        written.map_err(|e| {
+            Failure::new(
+                Sysexit::CantCreat,
+                format!("pid file {}: {e}", self.path.display()),
+            )
+        })
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // Another user by now may not remove it from its directory, but can still empty it.
+        if std::fs::remove_file(&self.path).is_err() {
+            let _ = self.file.set_len(0);
+        }
+    }
+}
+
+/// Goes on in the background, detached from the terminal. Before any thread is started.
+///
+/// # Errors
+/// The system refuses.
+pub fn daemonize() -> Result<(), Failure> {
+    // Relative paths of the command line stay what they were.
+    nix::unistd::daemon(true, false)
+        .map_err(|e| Failure::new(Sysexit::OsErr, format!("cannot go to the background: {e}")))
+}
+
+/// Looks up the user to become.
+///
+/// # Errors
+/// There is no such user.
+pub fn user(name: &str) -> Result<User, Failure> {
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok(user),
+        Ok(None) => Err(Failure::new(
+            Sysexit::NoUser,
+            format!("no user {name:?}; create it, or name another with -u"),
+        )),
+        Err(e) => Err(Failure::new(
+            Sysexit::NoUser,
+            format!("user {name:?} cannot be looked up: {e}"),
+        )),
+    }
+}

@@ -1,0 +1,105 @@
+//! A worker: one thread that carries frames between one port and one engine.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+
+use crate::engine::{Engine, Event};
+use crate::lb::Tables;
+use crate::port::{Losses, Port};
+
+/// Frames between two looks at the clock and at the commands.
+const BATCH: usize = 64;
+/// Between two looks at what the port has lost.
+const LOSSES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a worker is told. After sending one, wake its port.
+#[derive(Debug)]
+pub enum Command {
+    /// Decide by these tables from now on.
+    Install(Arc<Tables>),
+    /// Send this frame.
+    Send(Vec<u8>),
+    /// End.
+    Stop,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub enum Report {
+    /// Something learnt from the wire.
+    Learnt(Event),
+    /// The port is of no use any more; the worker has ended.
+    Failed(io::Error),
+}
+
+/// Carries frames until it is told to stop, its commands' other end is gone, or its port fails.
+///
+/// Reports never hold it up: those that find no room are lost.
+pub fn run(
+    mut port: impl Port,
+    mut engine: Engine,
+    commands: &Receiver<Command>,
+    reports: &Sender<Report>,
+) {
+    let mut recorded = Losses::default();
+    if let Err(e) = carry(&mut port, &mut engine, &mut recorded, commands, reports) {
+        let _ = reports.try_send(Report::Failed(e));
+    }
+    record_losses(&mut port, &engine, &mut recorded);
+}
+
+fn carry(
+    port: &mut impl Port,
+    engine: &mut Engine,
+    recorded: &mut Losses,
+    commands: &Receiver<Command>,
+    reports: &Sender<Report>,
+) -> io::Result<()> {
+    let mut next_losses = Instant::now();
+    loop {
+        loop {
+            match commands.try_recv() {
+                Ok(Command::Install(tables)) => engine.install(tables),
+                Ok(Command::Send(frame)) => port.send(&frame)?,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        let now = Instant::now();
+        engine.advance(now);
+        if now >= next_losses {
+            record_losses(port, engine, recorded);
+            next_losses = now + LOSSES_INTERVAL;
+        }
+        let frames = port.drive(BATCH, &mut |frame| engine.handle_frame(frame))?;
+        while let Some(frame) = engine.poll_transmit() {
+            port.send(&frame)?;
+        }
+        while let Some(event) = engine.poll_event() {
+            let _ = reports.try_send(Report::Learnt(event));
+        }
+        if frames < BATCH {
+            let until = engine
+                .poll_timeout()
+                .map_or(next_losses, |deadline| deadline.min(next_losses));
+            port.wait(Some(until))?;
+        }
+    }
+}
+
+/// Adds what the port has lost since it was `recorded` last to the counters.
+fn record_losses(port: &mut impl Port, engine: &Engine, recorded: &mut Losses) {
+    let losses = port.losses();
+    engine
+        .counters()
+        .send_failed
+        .add(losses.send_failed.saturating_sub(recorded.send_failed));
+    engine
+        .counters()
+        .overrun
+        .add(losses.overrun.saturating_sub(recorded.overrun));
+    *recorded = losses;
+}
