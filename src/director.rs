@@ -77,10 +77,7 @@ impl Director {
     pub fn new(balance: Arc<Balance>, segment: Segment, now: Instant) -> Director {
         let link = |backend: &BackendConfig| match (backend.mac, backend.address) {
             (Some(mac), _) => Link::Fixed(mac),
-            (None, Some(address)) => Link::Asked {
-                address,
-                neighbor: Neighbor::new(balance.neighbor, now),
-            },
+            (None, Some(address)) => Link::Asked { address, neighbor: Neighbor::new(balance.neighbor, now) },
             // Without either (a name not resolved, in a dry run) it stands in the tables and is never reached.
             (None, None) => Link::Fixed(Mac::default()),
         };
@@ -133,9 +130,7 @@ impl Director {
             Link::Asked { neighbor, .. } => Some(neighbor.deadline()),
             Link::Fixed(_) => None,
         });
-        asked
-            .chain((self.announcements_left > 0).then_some(self.next_announcement))
-            .min()
+        asked.chain((self.announcements_left > 0).then_some(self.next_announcement)).min()
     }
 
     /// Does what is due at `now`.
@@ -143,8 +138,7 @@ impl Director {
         if self.announcements_left > 0 && now >= self.next_announcement {
             self.announcements_left -= 1;
             self.next_announcement = now + ANNOUNCE_INTERVAL;
-            self.outbox
-                .extend(self.vips.iter().map(|&vip| self.segment.announcement(vip)));
+            self.outbox.extend(self.vips.iter().map(|&vip| self.segment.announcement(vip)));
         }
         let mut changed = false;
         for index in 0..self.links.len() {
@@ -153,8 +147,7 @@ impl Director {
             };
             let (question, change) = neighbor.poll(now);
             if let Some(question) = question {
-                self.outbox
-                    .push_back(self.segment.question(*address, question));
+                self.outbox.push_back(self.segment.question(*address, question));
             }
             if let Some(change) = change {
                 changed = true;
@@ -177,11 +170,7 @@ impl Director {
         }
         let mut changed = false;
         for index in 0..self.links.len() {
-            let Link::Asked {
-                address: asked,
-                neighbor,
-            } = &mut self.links[index]
-            else {
+            let Link::Asked { address: asked, neighbor } = &mut self.links[index] else {
                 continue;
             };
             if *asked != address {
@@ -224,11 +213,7 @@ impl Director {
         let address = self.vips[vip];
         let backend = self.links.iter().position(|link| link.mac() == Some(mac));
         let backend = backend.map(|index| self.balance.backends[index].name.clone());
-        self.notices.push_back(Notice::VipClaimed {
-            address,
-            mac,
-            backend,
-        });
+        self.notices.push_back(Notice::VipClaimed { address, mac, backend });
         self.outbox.push_back(self.segment.announcement(address));
     }
 
@@ -264,10 +249,7 @@ fn tables(balance: &Balance, links: &[Link], slots: &Arc<Table>) -> Tables {
         .backends
         .iter()
         .zip(links)
-        .map(|(backend, link)| Backend {
-            mac: link.mac(),
-            in_service: link.is_up() && backend.weight > 0,
-        })
+        .map(|(backend, link)| Backend { mac: link.mac(), in_service: link.is_up() && backend.weight > 0 })
         .collect();
     balance.tables(backends, slots)
 }

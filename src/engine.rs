@@ -77,13 +77,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine for `station` that decides by `tables` and counts in `counters`.
-    pub fn new(
-        station: Station,
-        tables: Arc<Tables>,
-        seed: Seed,
-        counters: Arc<Counters>,
-        now: Instant,
-    ) -> Engine {
+    pub fn new(station: Station, tables: Arc<Tables>, seed: Seed, counters: Arc<Counters>, now: Instant) -> Engine {
         Engine {
             station,
             tables,
@@ -120,9 +114,9 @@ impl Engine {
         self.tables = tables;
         let tables = Arc::clone(&self.tables);
         self.release(|waiting| match waiting {
-            Waiting::Backend(index) => tables
-                .backend(*index)
-                .is_none_or(|backend| backend.mac.is_some() || !backend.in_service),
+            Waiting::Backend(index) => {
+                tables.backend(*index).is_none_or(|backend| backend.mac.is_some() || !backend.in_service)
+            }
             Waiting::First(_) => false,
         });
     }
@@ -193,19 +187,13 @@ impl Engine {
         }
         match header.protocol {
             protocol::TCP | protocol::UDP => {
-                let Ok(ports) = l4::ports(header.protocol, &packet[header.payload..header.end])
-                else {
+                let Ok(ports) = l4::ports(header.protocol, &packet[header.payload..header.end]) else {
                     return Verdict::Drop(DropReason::Malformed);
                 };
-                let Some(service) = self.tables.service(vip, header.protocol, ports.destination)
-                else {
+                let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
                     return Verdict::Host;
                 };
-                match self
-                    .tables
-                    .choose(service, header.source, ports.source)
-                    .backend
-                {
+                match self.tables.choose(service, header.source, ports.source).backend {
                     Some(backend) => self.forward(frame, vip, backend),
                     None => Verdict::Drop(DropReason::NoBackend),
                 }
@@ -238,23 +226,16 @@ impl Engine {
                 return Verdict::Host;
             };
             Some((service, ports.source))
-        } else if fragment.offset == 0
-            && matches!(header.protocol, protocol::ICMP | protocol::ICMPV6)
-        {
+        } else if fragment.offset == 0 && matches!(header.protocol, protocol::ICMP | protocol::ICMPV6) {
             // Too long to answer in place: a backend has the VIP, it reassembles and answers.
-            self.tables.vips()[vip]
-                .services
-                .first()
-                .map(|service| (service, 0))
+            self.tables.vips()[vip].services.first().map(|service| (service, 0))
         } else if fragment.offset == 0 {
             return Verdict::Host;
         } else {
             if let Some(backend) = self.fragments.get(&key, self.now) {
                 return self.forward(frame, vip, backend);
             }
-            self.tables
-                .portless_service(vip, header.protocol)
-                .map(|service| (service, 0))
+            self.tables.portless_service(vip, header.protocol).map(|service| (service, 0))
         };
         let Some((service, port)) = service else {
             return self.keep(frame, Waiting::First(key));
@@ -272,13 +253,7 @@ impl Engine {
     }
 
     /// ICMP for a VIP: echo is answered here, an error goes to the backend of the flow that it quotes.
-    fn icmp(
-        &mut self,
-        frame: &mut [u8],
-        eth: &ether::Header,
-        vip: usize,
-        header: &ip::Header,
-    ) -> Verdict {
+    fn icmp(&mut self, frame: &mut [u8], eth: &ether::Header, vip: usize, header: &ip::Header) -> Verdict {
         let l4 = eth.payload + header.payload..eth.payload + header.end;
         match icmp::parse(header.protocol, &frame[l4.clone()]) {
             Err(_) => Verdict::Drop(DropReason::Malformed),
@@ -294,14 +269,10 @@ impl Engine {
             return Verdict::Host;
         }
         let flow = match quote.ports {
-            Some(ports) => self
-                .tables
-                .service(vip, quote.protocol, ports.source)
-                .map(|service| (service, ports.destination)),
-            None => self
-                .tables
-                .portless_service(vip, quote.protocol)
-                .map(|service| (service, 0)),
+            Some(ports) => {
+                self.tables.service(vip, quote.protocol, ports.source).map(|service| (service, ports.destination))
+            }
+            None => self.tables.portless_service(vip, quote.protocol).map(|service| (service, 0)),
         };
         let Some((service, port)) = flow else {
             return Verdict::Host;
@@ -330,11 +301,7 @@ impl Engine {
 
     #[cold]
     fn keep(&mut self, frame: &mut [u8], waiting: Waiting) -> Verdict {
-        Verdict::Drop(if self.hold.keep(waiting, frame, self.now) {
-            DropReason::Held
-        } else {
-            DropReason::Unresolved
-        })
+        Verdict::Drop(if self.hold.keep(waiting, frame, self.now) { DropReason::Held } else { DropReason::Unresolved })
     }
 
     /// Decides anew about held frames whose wait is over.

@@ -18,60 +18,26 @@ pub fn explain(balance: &Balance, client: Endpoint) -> Result<String, Failure> {
             "client {address}: with -r its port takes part in the choice; write it behind the address"
         )));
     }
-    let Some(vip) = balance
-        .vips
-        .iter()
-        .find(|vip| vip.address.is_ipv4() == address.is_ipv4())
-    else {
-        return Err(Failure::usage(format!(
-            "client {address}: none of the virtual addresses is of its family"
-        )));
+    let Some(vip) = balance.vips.iter().find(|vip| vip.address.is_ipv4() == address.is_ipv4()) else {
+        return Err(Failure::usage(format!("client {address}: none of the virtual addresses is of its family")));
     };
     let slots = Arc::new(balance.slots(&vec![true; balance.backends.len()]));
-    let backends = balance
-        .backends
-        .iter()
-        .map(|b| Backend {
-            mac: b.mac,
-            in_service: b.weight > 0,
-        })
-        .collect();
+    let backends = balance.backends.iter().map(|b| Backend { mac: b.mac, in_service: b.weight > 0 }).collect();
     let tables = balance.tables(backends, &slots);
-    let service = tables
-        .vip(vip.address)
-        .and_then(|index| tables.vips()[index].services.first());
+    let service = tables.vip(vip.address).and_then(|index| tables.vips()[index].services.first());
     let Some(service) = service else {
         return Err(Failure::usage("no service"));
     };
 
     let port = client.port.unwrap_or(0);
     let choice = tables.choose(service, address, port);
-    let who = Endpoint {
-        address,
-        port: balance.hash_port.then_some(port),
-    };
-    let name = choice
-        .backend
-        .map_or("nobody", |index| balance.backends[index].name.as_str());
-    let mut line = format!(
-        "{who} -> {name}  slot {} of {}  hash {:016x}",
-        choice.slot,
-        slots.size(),
-        choice.hash
-    );
-    let hashed = if balance.hash_port {
-        "address and port"
-    } else {
-        "address"
-    };
-    let _ = write!(
-        line,
-        "  (SipHash-1-3 of the {hashed}, seed {:x}",
-        balance.seed.0
-    );
+    let who = Endpoint { address, port: balance.hash_port.then_some(port) };
+    let name = choice.backend.map_or("nobody", |index| balance.backends[index].name.as_str());
+    let mut line = format!("{who} -> {name}  slot {} of {}  hash {:016x}", choice.slot, slots.size(), choice.hash);
+    let hashed = if balance.hash_port { "address and port" } else { "address" };
+    let _ = write!(line, "  (SipHash-1-3 of the {hashed}, seed {:x}", balance.seed.0);
     if let Some(index) = choice.backend {
-        let share =
-            100.0 * slots.shares(balance.backends.len())[index] as f64 / slots.size() as f64;
+        let share = 100.0 * slots.shares(balance.backends.len())[index] as f64 / slots.size() as f64;
         let total: u64 = balance.backends.iter().map(|b| u64::from(b.weight)).sum();
         let _ = write!(
             line,
@@ -90,10 +56,7 @@ mod tests {
 
     fn balance(hash_port: bool) -> Balance {
         Balance {
-            vips: vec![VipConfig {
-                address: "10.0.0.100".parse().unwrap(),
-                port: 0,
-            }],
+            vips: vec![VipConfig { address: "10.0.0.100".parse().unwrap(), port: 0 }],
             backends: vec![BackendConfig::named("be1"), BackendConfig::named("be2")],
             hash_port,
             ..Balance::default()
@@ -107,9 +70,7 @@ mod tests {
             line.split_whitespace().nth(2).unwrap().to_owned()
         };
         let answers = |hash_port| -> Vec<String> {
-            (1..40)
-                .map(|port| backend(hash_port, &format!("192.0.2.7:{port}")))
-                .collect()
+            (1..40).map(|port| backend(hash_port, &format!("192.0.2.7:{port}"))).collect()
         };
         assert!(answers(false).windows(2).all(|pair| pair[0] == pair[1]));
         assert!(answers(true).windows(2).any(|pair| pair[0] != pair[1]));

@@ -39,10 +39,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its code.
     pub fn new(code: Sysexit, message: impl Into<String>) -> Failure {
-        Failure {
-            code,
-            message: message.into(),
-        }
+        Failure { code, message: message.into() }
     }
 
     /// The command line is wrong.

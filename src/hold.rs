@@ -41,26 +41,13 @@ pub struct Hold {
 impl Hold {
     /// All places free.
     pub fn new(now: Instant) -> Hold {
-        let place = || Place {
-            waiting: None,
-            since: 0,
-            until: now,
-            frame: Vec::with_capacity(LONGEST),
-        };
-        Hold {
-            places: std::iter::repeat_with(place).take(PLACES).collect(),
-            arrivals: 0,
-            taken: 0,
-        }
+        let place = || Place { waiting: None, since: 0, until: now, frame: Vec::with_capacity(LONGEST) };
+        Hold { places: std::iter::repeat_with(place).take(PLACES).collect(), arrivals: 0, taken: 0 }
     }
 
     /// Keeps a copy of `frame`. `false`: no room.
     pub fn keep(&mut self, waiting: Waiting, frame: &[u8], now: Instant) -> bool {
-        let alike = self
-            .places
-            .iter()
-            .filter(|place| place.waiting == Some(waiting))
-            .count();
+        let alike = self.places.iter().filter(|place| place.waiting == Some(waiting)).count();
         if frame.len() > LONGEST || alike >= PER_REASON {
             return false;
         }
@@ -83,11 +70,7 @@ impl Hold {
             return None;
         }
         let over = |place: &&mut Place| place.waiting.as_ref().is_some_and(&is_over);
-        let place = self
-            .places
-            .iter_mut()
-            .filter(over)
-            .min_by_key(|place| place.since)?;
+        let place = self.places.iter_mut().filter(over).min_by_key(|place| place.since)?;
         place.waiting = None;
         self.taken -= 1;
         Some(place.frame.clone())
@@ -99,11 +82,7 @@ impl Hold {
             return 0;
         }
         let mut expired = 0;
-        for place in self
-            .places
-            .iter_mut()
-            .filter(|place| place.waiting.is_some() && place.until <= now)
-        {
+        for place in self.places.iter_mut().filter(|place| place.waiting.is_some() && place.until <= now) {
             place.waiting = None;
             expired += 1;
         }
@@ -113,15 +92,7 @@ impl Hold {
 
     /// When the next frame is to be given up.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.taken == 0 {
-            None
-        } else {
-            self.places
-                .iter()
-                .filter(|p| p.waiting.is_some())
-                .map(|p| p.until)
-                .min()
-        }
+        if self.taken == 0 { None } else { self.places.iter().filter(|p| p.waiting.is_some()).map(|p| p.until).min() }
     }
 }
 

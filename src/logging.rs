@@ -26,12 +26,7 @@ pub fn start(process: &ProcessArgs) -> Result<(), Failure> {
     let builder = fmt().with_max_level(level).with_target(false);
     if let Some(path) = &process.log_file {
         let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.map_err(|e| {
-            Failure::new(
-                Sysexit::CantCreat,
-                format!("log file {}: {e}", path.display()),
-            )
-        })?;
+        let file = file.map_err(|e| Failure::new(Sysexit::CantCreat, format!("log file {}: {e}", path.display())))?;
         let builder = builder.with_ansi(false).with_writer(Mutex::new(file));
         match process.log_format {
             LogFormat::Human => builder.init(),
@@ -39,23 +34,15 @@ pub fn start(process: &ProcessArgs) -> Result<(), Failure> {
         }
     } else if process.daemon {
         let options = syslog_tracing::Options::LOG_PID;
-        if let Some(syslog) =
-            syslog_tracing::Syslog::new(IDENTITY, options, syslog_tracing::Facility::Daemon)
-        {
-            let builder = builder
-                .with_ansi(false)
-                .without_time()
-                .with_level(false)
-                .with_writer(syslog);
+        if let Some(syslog) = syslog_tracing::Syslog::new(IDENTITY, options, syslog_tracing::Facility::Daemon) {
+            let builder = builder.with_ansi(false).without_time().with_level(false).with_writer(syslog);
             match process.log_format {
                 LogFormat::Human => builder.init(),
                 LogFormat::Json => builder.json().flatten_event(true).init(),
             }
         }
     } else {
-        let builder = builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr);
+        let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
         match process.log_format {
             LogFormat::Human => builder.init(),
             LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -14,11 +14,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return if e.use_stderr() {
-                ExitCode::from(Sysexit::Usage as u8)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if e.use_stderr() { ExitCode::from(Sysexit::Usage as u8) } else { ExitCode::SUCCESS };
         }
     };
     match perform(&cli) {
@@ -39,29 +35,18 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
         }
         Some(Command::Explain { words }) => {
             let (clients, configuration) = split(words, &cli.words);
-            let balance =
-                config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
+            let balance = config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
             for client in clients {
-                println!(
-                    "{}",
-                    explain::explain(&balance, config::parse_client(client)?)?
-                );
+                println!("{}", explain::explain(&balance, config::parse_client(client)?)?);
             }
             Ok(())
         }
         Some(Command::Replay { words, write }) => {
             let (captures, configuration) = split(words, &cli.words);
-            let balance =
-                config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
+            let balance = config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
             let mut out = std::io::stdout().lock();
             captures.iter().try_for_each(|capture| {
-                replay::replay(
-                    balance.clone(),
-                    cli.process.vip_mac,
-                    Path::new(capture),
-                    write.as_deref(),
-                    &mut out,
-                )
+                replay::replay(balance.clone(), cli.process.vip_mac, Path::new(capture), write.as_deref(), &mut out)
             })
         }
     }
@@ -69,9 +54,5 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
 
 /// What a subcommand works on, and the configuration: in front of the subcommand, or behind its first word.
 fn split<'a>(words: &'a [String], in_front: &'a [String]) -> (&'a [String], &'a [String]) {
-    if in_front.is_empty() {
-        words.split_at(words.len().min(1))
-    } else {
-        (words, in_front)
-    }
+    if in_front.is_empty() { words.split_at(words.len().min(1)) } else { (words, in_front) }
 }

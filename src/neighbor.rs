@@ -128,12 +128,7 @@ impl Neighbor {
         if now < self.next {
             return (None, None);
         }
-        let Timing {
-            retry,
-            attempts,
-            backoff,
-            ..
-        } = self.timing;
+        let Timing { retry, attempts, backoff, .. } = self.timing;
         match self.state {
             State::Resolving { asked } if asked < attempts => {
                 self.state = State::Resolving { asked: asked + 1 };
@@ -144,16 +139,9 @@ impl Neighbor {
                 (Some(self.ask(Question::Directly(mac), retry, now)), None)
             }
             State::Checking { mac, asked } if asked < attempts => {
-                self.state = State::Checking {
-                    mac,
-                    asked: asked + 1,
-                };
+                self.state = State::Checking { mac, asked: asked + 1 };
                 // The last question goes to all: it may have a new MAC.
-                let question = if asked + 1 == attempts {
-                    Question::Everybody
-                } else {
-                    Question::Directly(mac)
-                };
+                let question = if asked + 1 == attempts { Question::Everybody } else { Question::Directly(mac) };
                 (Some(self.ask(question, retry, now)), None)
             }
             State::Resolving { .. } | State::Checking { .. } => {
@@ -197,24 +185,17 @@ impl Neighbor {
 
     /// Somebody said unasked that this address is at `mac`: a reason to ask, if it is news.
     pub fn overhear(&mut self, mac: Mac, now: Instant) {
-        if self.mac() == Some(mac)
-            || self
-                .last_news
-                .is_some_and(|last| now < last + self.timing.news)
-        {
+        if self.mac() == Some(mac) || self.last_news.is_some_and(|last| now < last + self.timing.news) {
             return;
         }
         self.last_news = Some(now);
         self.state = match self.state {
             // Ask all at once, and once more if nobody answers.
-            State::Reachable { mac } | State::Checking { mac, .. } => State::Checking {
-                mac,
-                asked: self.timing.attempts.saturating_sub(1),
-            },
+            State::Reachable { mac } | State::Checking { mac, .. } => {
+                State::Checking { mac, asked: self.timing.attempts.saturating_sub(1) }
+            }
             State::Resolving { .. } => State::Resolving { asked: 0 },
-            State::Gone { .. } => State::Gone {
-                pause: self.timing.retry,
-            },
+            State::Gone { .. } => State::Gone { pause: self.timing.retry },
         };
         self.next = now;
     }
@@ -223,9 +204,7 @@ impl Neighbor {
     pub fn recheck(&mut self, now: Instant) {
         self.next = now;
         if let State::Gone { .. } = self.state {
-            self.state = State::Gone {
-                pause: self.timing.retry,
-            };
+            self.state = State::Gone { pause: self.timing.retry };
         }
     }
 }
@@ -260,11 +239,7 @@ mod tests {
         assert_eq!((asked.len(), changed), (3, vec![Change::Lost]));
         assert!(n.is_gone());
         let (asked, changed) = run(&mut n, &mut now, start + Duration::from_secs(60));
-        assert!(
-            (12..=20).contains(&asked.len()) && changed.is_empty(),
-            "{} questions in a minute",
-            asked.len()
-        );
+        assert!((12..=20).contains(&asked.len()) && changed.is_empty(), "{} questions in a minute", asked.len());
         assert_eq!(n.answer(A, now), Some(Change::Found(A)));
         assert_eq!(n.mac(), Some(A));
     }
@@ -277,10 +252,7 @@ mod tests {
         n.poll(now);
         assert_eq!(n.answer(A, now + MS), Some(Change::Found(A)));
         // The question is answered: a late second answer is suspicious, and one hours later means nothing.
-        assert_eq!(
-            n.answer(B, now + 2 * MS),
-            Some(Change::Ambiguous { first: A, other: B })
-        );
+        assert_eq!(n.answer(B, now + 2 * MS), Some(Change::Ambiguous { first: A, other: B }));
         assert_eq!(n.answer(B, now + Duration::from_secs(3)), None);
         assert_eq!(n.mac(), Some(A));
     }
@@ -295,10 +267,7 @@ mod tests {
         n.overhear(B, later);
         assert_eq!(n.mac(), Some(A), "news alone changes nothing");
         assert_eq!(n.poll(later), (Some(Question::Everybody), None));
-        assert_eq!(
-            n.answer(B, later + MS),
-            Some(Change::Moved { from: A, to: B })
-        );
+        assert_eq!(n.answer(B, later + MS), Some(Change::Moved { from: A, to: B }));
     }
 
     #[test]
@@ -326,14 +295,7 @@ mod tests {
         n.poll(now);
         n.answer(A, now);
         let (asked, changed) = run(&mut n, &mut now, start + 6500 * MS);
-        assert_eq!(
-            asked[..3],
-            [
-                Question::Directly(A),
-                Question::Directly(A),
-                Question::Everybody
-            ]
-        );
+        assert_eq!(asked[..3], [Question::Directly(A), Question::Directly(A), Question::Everybody]);
         assert_eq!(changed, [Change::Lost]);
     }
 }

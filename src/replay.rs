@@ -33,23 +33,15 @@ pub fn replay(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let unreadable = |e: std::io::Error| Failure::new(Sysexit::NoInput, e.to_string());
-    let damaged =
-        |e: std::io::Error| Failure::new(Sysexit::DataErr, format!("{}: {e}", input.display()));
+    let damaged = |e: std::io::Error| Failure::new(Sysexit::DataErr, format!("{}: {e}", input.display()));
     let balance = Arc::new(balance);
     let station = match mac {
         Some(mac) => mac,
         None => addressed_station(&balance, input).map_err(unreadable)?,
     };
     let mut port = PcapPort::open(input, output).map_err(unreadable)?;
-    let segment = Segment {
-        station: Station::new(station),
-        ipv4: Vec::new(),
-        link_local: None::<Ipv6Addr>,
-    };
-    let counters = Arc::new(Counters::new(
-        balance.backends.len(),
-        balance.vip_addresses().len(),
-    ));
+    let segment = Segment { station: Station::new(station), ipv4: Vec::new(), link_local: None::<Ipv6Addr> };
+    let counters = Arc::new(Counters::new(balance.backends.len(), balance.vip_addresses().len()));
     let mut director = Director::new(Arc::clone(&balance), segment, port.now());
     let mut engine = Engine::new(
         Station::new(station),
@@ -96,13 +88,8 @@ pub fn replay(
             engine.install(tables);
         }
         while let Some(frame) = engine.poll_transmit() {
-            writeln!(
-                out,
-                "        sent: {} -> {}",
-                summary(&frame),
-                describe_transmit(&balance, &engine, &frame)
-            )
-            .map_err(written)?;
+            writeln!(out, "        sent: {} -> {}", summary(&frame), describe_transmit(&balance, &engine, &frame))
+                .map_err(written)?;
             port.send(&frame).map_err(damaged)?;
         }
     }
@@ -138,12 +125,8 @@ fn describe_transmit(balance: &Balance, engine: &Engine, frame: &[u8]) -> String
         return "sent".to_owned();
     };
     let mac = eth.destination;
-    let backend = (0..balance.backends.len()).find(|&index| {
-        engine
-            .tables()
-            .backend(index)
-            .is_some_and(|b| b.mac == Some(mac))
-    });
+    let backend =
+        (0..balance.backends.len()).find(|&index| engine.tables().backend(index).is_some_and(|b| b.mac == Some(mac)));
     match backend {
         Some(index) => format!("backend {} at {mac}", balance.backends[index].name),
         None => format!("answered to {mac}"),
@@ -155,32 +138,20 @@ fn summary(frame: &[u8]) -> String {
     let Ok(eth) = ether::parse(frame) else {
         return format!("runt of {} bytes", frame.len());
     };
-    let vlan = if eth.payload > ether::HEADER_LEN {
-        "VLAN "
-    } else {
-        ""
-    };
+    let vlan = if eth.payload > ether::HEADER_LEN { "VLAN " } else { "" };
     if eth.ethertype == ether::ARP {
         return match arp::parse(&frame[eth.payload..]) {
-            Ok(Some(m)) => format!(
-                "{vlan}ARP {:?} {} asks or tells {}",
-                m.operation, m.sender, m.target
-            )
-            .to_lowercase(),
+            Ok(Some(m)) => {
+                format!("{vlan}ARP {:?} {} asks or tells {}", m.operation, m.sender, m.target).to_lowercase()
+            }
             _ => format!("{vlan}ARP"),
         };
     }
     let Some((header, l4)) = ip::locate(frame) else {
-        return format!(
-            "{vlan}EtherType {:04x}, {} bytes",
-            eth.ethertype,
-            frame.len()
-        );
+        return format!("{vlan}EtherType {:04x}, {} bytes", eth.ethertype, frame.len());
     };
     let first = header.fragment.is_none_or(|fragment| fragment.offset == 0);
-    let part = header.fragment.map_or(String::new(), |f| {
-        format!(" fragment {:x} at {}", f.id, f.offset)
-    });
+    let part = header.fragment.map_or(String::new(), |f| format!(" fragment {:x} at {}", f.id, f.offset));
     let name = match header.protocol {
         protocol::TCP => "TCP".to_owned(),
         protocol::UDP => "UDP".to_owned(),
@@ -189,10 +160,7 @@ fn summary(frame: &[u8]) -> String {
     };
     let endpoints = match (header.protocol, l4::leading_ports(&frame[l4])) {
         (protocol::TCP | protocol::UDP, Ok(p)) if first => {
-            format!(
-                "{} port {} to {} port {}",
-                header.source, p.source, header.destination, p.destination
-            )
+            format!("{} port {} to {} port {}", header.source, p.source, header.destination, p.destination)
         }
         _ => format!("{} to {}", header.source, header.destination),
     };

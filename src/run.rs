@@ -33,9 +33,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// What could not be set up. Once it runs, it goes on: an interface that goes away is waited for.
 pub fn run(balance: Balance, process: &ProcessArgs) -> Result<(), Failure> {
     let Some(name) = process.interface.as_deref() else {
-        return Err(Failure::usage(
-            "no interface: say with -i IF on which segment the backends are",
-        ));
+        return Err(Failure::usage("no interface: say with -i IF on which segment the backends are"));
     };
     let user = process.user.as_deref().map(os::user).transpose()?;
     let interface = Interface::find(name)?;
@@ -61,15 +59,11 @@ pub fn run(balance: Balance, process: &ProcessArgs) -> Result<(), Failure> {
 
 /// TERM, INT, HUP and USR1 as messages.
 fn signals() -> Result<Receiver<i32>, Failure> {
-    let os_error =
-        |e: io::Error| Failure::new(Sysexit::OsErr, format!("signals cannot be handled: {e}"));
+    let os_error = |e: io::Error| Failure::new(Sysexit::OsErr, format!("signals cannot be handled: {e}"));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(os_error)?;
     let (sender, receiver) = unbounded();
     let forward = move || signals.forever().all(|signal| sender.send(signal).is_ok());
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(forward)
-        .map_err(os_error)?;
+    std::thread::Builder::new().name("signals".into()).spawn(forward).map_err(os_error)?;
     Ok(receiver)
 }
 
@@ -103,16 +97,8 @@ struct Appliance<'a> {
 
 impl<'a> Appliance<'a> {
     fn new(balance: Arc<Balance>, process: &'a ProcessArgs) -> Appliance<'a> {
-        let counters = Arc::new(Counters::new(
-            balance.backends.len(),
-            balance.vip_addresses().len(),
-        ));
-        Appliance {
-            balance,
-            process,
-            counters,
-            serving: None,
-        }
+        let counters = Arc::new(Counters::new(balance.backends.len(), balance.vip_addresses().len()));
+        Appliance { balance, process, counters, serving: None }
     }
 
     /// Opens what needs privileges.
@@ -124,24 +110,17 @@ impl<'a> Appliance<'a> {
                 "{name} itself has the virtual address {vip}: clients of this host's own services there will not reach them"
             );
         }
-        let own = self
-            .balance
-            .backends
-            .iter()
-            .find(|b| b.address.is_some_and(|a| interface.has(a)));
+        let own = self.balance.backends.iter().find(|b| b.address.is_some_and(|a| interface.has(a)));
         if let Some(own) = own {
             return Err(Failure::usage(format!(
                 "backend {:?} is this host: {name} has its address; leave it out",
                 own.name
             )));
         }
-        let (waker, receiver) =
-            waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
-        let port =
-            PacketPort::open(interface, &vips, receiver).map_err(|e| open_failure(name, &e))?;
+        let (waker, receiver) = waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
+        let port = PacketPort::open(interface, &vips, receiver).map_err(|e| open_failure(name, &e))?;
         let extra = self.process.vip_mac.filter(|&mac| mac != interface.mac);
-        let memberships =
-            Memberships::join(interface.index, &vips, extra).map_err(|e| open_failure(name, &e))?;
+        let memberships = Memberships::join(interface.index, &vips, extra).map_err(|e| open_failure(name, &e))?;
         let ingress = if self.process.no_ingress_drop {
             None
         } else {
@@ -155,42 +134,20 @@ impl<'a> Appliance<'a> {
                 }
             }
         };
-        Ok(Prepared {
-            port,
-            waker,
-            ingress,
-            memberships,
-        })
+        Ok(Prepared { port, waker, ingress, memberships })
     }
 
     /// Starts the worker and its director.
     fn start(&mut self, interface: &Interface, prepared: Prepared) -> Result<(), Failure> {
         let now = Instant::now();
-        let station = Station {
-            mac: interface.mac,
-            vip_mac: self.process.vip_mac.unwrap_or(interface.mac),
-        };
-        let segment = Segment {
-            station,
-            ipv4: interface.ipv4.clone(),
-            link_local: interface.link_local,
-        };
+        let station = Station { mac: interface.mac, vip_mac: self.process.vip_mac.unwrap_or(interface.mac) };
+        let segment = Segment { station, ipv4: interface.ipv4.clone(), link_local: interface.link_local };
         let director = Director::new(Arc::clone(&self.balance), segment, now);
-        let engine = Engine::new(
-            station,
-            Arc::clone(director.tables()),
-            self.balance.seed,
-            Arc::clone(&self.counters),
-            now,
-        );
+        let engine =
+            Engine::new(station, Arc::clone(director.tables()), self.balance.seed, Arc::clone(&self.counters), now);
         let (commands, command_receiver) = unbounded();
         let (report_sender, reports) = bounded(REPORTS);
-        let Prepared {
-            port,
-            waker,
-            ingress,
-            memberships,
-        } = prepared;
+        let Prepared { port, waker, ingress, memberships } = prepared;
         let thread = std::thread::Builder::new()
             .name("worker-0".into())
             .spawn(move || worker::run(port, engine, &command_receiver, &report_sender))
@@ -221,10 +178,7 @@ impl<'a> Appliance<'a> {
             if let Some(serving) = &mut self.serving {
                 serving.director.advance(now);
                 serving.carry_out();
-                wake = serving
-                    .director
-                    .poll_timeout()
-                    .map_or(wake, |timeout| timeout.min(wake));
+                wake = serving.director.poll_timeout().map_or(wake, |timeout| timeout.min(wake));
             }
             if now >= next_watch {
                 next_watch = now + WATCH_INTERVAL;
@@ -232,10 +186,7 @@ impl<'a> Appliance<'a> {
                 continue;
             }
             let nothing = never();
-            let reports = self
-                .serving
-                .as_ref()
-                .map_or(&nothing, |serving| &serving.reports);
+            let reports = self.serving.as_ref().map_or(&nothing, |serving| &serving.reports);
             select! {
                 recv(signals) -> signal => match signal {
                     Ok(SIGUSR1) => self.log_statistics(),
@@ -279,9 +230,7 @@ impl<'a> Appliance<'a> {
             return;
         }
         let Some(interface) = found else { return };
-        let started = self
-            .prepare(&interface)
-            .and_then(|prepared| self.start(&interface, prepared));
+        let started = self.prepare(&interface).and_then(|prepared| self.start(&interface, prepared));
         match started {
             Ok(()) => info!("{name} is back"),
             Err(failure) => debug!("{name} cannot be opened again yet: {failure}"),
@@ -302,24 +251,14 @@ impl<'a> Appliance<'a> {
             vips.join(", "),
             b.protocols,
             b.backends.len(),
-            if b.hash_port {
-                "address and port"
-            } else {
-                "address"
-            },
+            if b.hash_port { "address and port" } else { "address" },
             b.seed.0,
             b.slots_wanted()
         );
         for backend in &b.backends {
-            let at = backend.mac.map_or_else(
-                || "its MAC is being asked for".to_owned(),
-                |mac| format!("at {mac}"),
-            );
+            let at = backend.mac.map_or_else(|| "its MAC is being asked for".to_owned(), |mac| format!("at {mac}"));
             let address = backend.address.map_or(String::new(), |a| format!(" ({a})"));
-            info!(
-                "backend {}{address}, weight {}, {at}",
-                backend.name, backend.weight
-            );
+            info!("backend {}{address}, weight {}, {at}", backend.name, backend.weight);
             if backend.soft != 0 || backend.hard != 0 || backend.prio != 0 {
                 warn!(
                     "backend {}: soft and hard limits and priority have no effect on Direct Server Return",
@@ -365,11 +304,7 @@ impl Serving {
             told |= self.commands.send(Command::Send(frame)).is_ok();
         }
         while let Some(notice) = self.director.poll_notice() {
-            if notice.is_bad() {
-                warn!("{notice}")
-            } else {
-                info!("{notice}")
-            }
+            if notice.is_bad() { warn!("{notice}") } else { info!("{notice}") }
         }
         if told {
             self.waker.wake();
@@ -390,13 +325,9 @@ impl Drop for Serving {
 /// The port could not be opened: why, and what to do.
 fn open_failure(interface: &str, e: &io::Error) -> Failure {
     match e.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(
-            Sysexit::NoPerm,
-            format!("{interface}: {e}: {}", os::PERMISSION_REMEDY),
-        ),
-        _ => Failure::new(
-            Sysexit::Unavailable,
-            format!("{interface}: cannot be opened for raw frames: {e}"),
-        ),
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Sysexit::NoPerm, format!("{interface}: {e}: {}", os::PERMISSION_REMEDY))
+        }
+        _ => Failure::new(Sysexit::Unavailable, format!("{interface}: cannot be opened for raw frames: {e}")),
     }
 }

@@ -7,26 +7,14 @@ use crate::verdict::DropReason;
 
 /// What `counters` say, a line each: totals, VIPs, backends. Numbers of frames and bytes.
 pub fn lines(counters: &Counters, balance: &Balance, tables: &Tables) -> Vec<String> {
-    let count = |traffic: &Traffic| {
-        format!(
-            "{} frames, {} bytes",
-            traffic.frames.get(),
-            traffic.bytes.get()
-        )
-    };
-    let drops: Vec<String> = DropReason::ALL
-        .iter()
-        .map(|&reason| format!("{reason} {}", counters.dropped(reason).get()))
-        .collect();
+    let count = |traffic: &Traffic| format!("{} frames, {} bytes", traffic.frames.get(), traffic.bytes.get());
+    let drops: Vec<String> =
+        DropReason::ALL.iter().map(|&reason| format!("{reason} {}", counters.dropped(reason).get())).collect();
     let mut lines = vec![
         format!("received {}", count(&counters.received)),
         format!("transmitted {}", count(&counters.transmitted)),
         format!("left to the host {}", count(&counters.host)),
-        format!(
-            "dropped {} frames: {}",
-            counters.dropped_total(),
-            drops.join(", ")
-        ),
+        format!("dropped {} frames: {}", counters.dropped_total(), drops.join(", ")),
         format!(
             "answered {} neighbour questions, {} pings; passed on {} ICMP errors; held frames released {}, expired {}",
             counters.neighbor_answers.get(),
@@ -45,26 +33,15 @@ pub fn lines(counters: &Counters, balance: &Balance, tables: &Tables) -> Vec<Str
         lines.push(format!("VIP {address}: {}", count(traffic)));
     }
     let shares = tables.vips().first().and_then(|vip| vip.services.first());
-    let shares = shares.map(|service| {
-        (
-            service.slots.shares(balance.backends.len()),
-            service.slots.size(),
-        )
-    });
+    let shares = shares.map(|service| (service.slots.shares(balance.backends.len()), service.slots.size()));
     for (index, (backend, traffic)) in balance.backends.iter().zip(&counters.backends).enumerate() {
         let state = match tables.backend(index) {
             Some(b) if !b.in_service && backend.weight > 0 => "down".to_owned(),
             Some(crate::lb::Backend { mac: Some(mac), .. }) => format!("up at {mac}"),
             _ => "being resolved".to_owned(),
         };
-        let share = shares.as_ref().map_or(0.0, |(shares, size)| {
-            100.0 * shares[index] as f64 / *size as f64
-        });
-        lines.push(format!(
-            "backend {}: {state}, {share:.2} % of the slots, {}",
-            backend.name,
-            count(traffic)
-        ));
+        let share = shares.as_ref().map_or(0.0, |(shares, size)| 100.0 * shares[index] as f64 / *size as f64);
+        lines.push(format!("backend {}: {state}, {share:.2} % of the slots, {}", backend.name, count(traffic)));
     }
     lines
 }

@@ -67,11 +67,6 @@ mod tests {
 
     #[test]
     fn all_is_indexed_by_number() {
-        assert!(
-            DropReason::ALL
-                .iter()
-                .enumerate()
-                .all(|(i, reason)| *reason as usize == i)
-        );
+        assert!(DropReason::ALL.iter().enumerate().all(|(i, reason)| *reason as usize == i));
     }
 }

@@ -38,12 +38,7 @@ pub enum Report {
 /// Carries frames until it is told to stop, its commands' other end is gone, or its port fails.
 ///
 /// Reports never hold it up: those that find no room are lost.
-pub fn run(
-    mut port: impl Port,
-    mut engine: Engine,
-    commands: &Receiver<Command>,
-    reports: &Sender<Report>,
-) {
+pub fn run(mut port: impl Port, mut engine: Engine, commands: &Receiver<Command>, reports: &Sender<Report>) {
     let mut recorded = Losses::default();
     if let Err(e) = carry(&mut port, &mut engine, &mut recorded, commands, reports) {
         let _ = reports.try_send(Report::Failed(e));
@@ -82,9 +77,7 @@ fn carry(
             let _ = reports.try_send(Report::Learnt(event));
         }
         if frames < BATCH {
-            let until = engine
-                .poll_timeout()
-                .map_or(next_losses, |deadline| deadline.min(next_losses));
+            let until = engine.poll_timeout().map_or(next_losses, |deadline| deadline.min(next_losses));
             port.wait(Some(until))?;
         }
     }
@@ -93,13 +86,7 @@ fn carry(
 /// Adds what the port has lost since it was `recorded` last to the counters.
 fn record_losses(port: &mut impl Port, engine: &Engine, recorded: &mut Losses) {
     let losses = port.losses();
-    engine
-        .counters()
-        .send_failed
-        .add(losses.send_failed.saturating_sub(recorded.send_failed));
-    engine
-        .counters()
-        .overrun
-        .add(losses.overrun.saturating_sub(recorded.overrun));
+    engine.counters().send_failed.add(losses.send_failed.saturating_sub(recorded.send_failed));
+    engine.counters().overrun.add(losses.overrun.saturating_sub(recorded.overrun));
     *recorded = losses;
 }

@@ -158,9 +158,7 @@ impl BalanceArgs {
 }
 
 fn table_size(text: &str) -> Result<TableSize, String> {
-    let size = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a number"))?;
+    let size = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
     TableSize::new(size).map_err(|e| e.to_string())
 }
 
@@ -176,8 +174,7 @@ mod tests {
 
     #[test]
     fn the_typical_call_is_read_as_it_stands() {
-        let cli =
-            Cli::try_parse_from("pen-dsr -i vtnet1 -r 10.0.0.100 be1 be2".split(' ')).unwrap();
+        let cli = Cli::try_parse_from("pen-dsr -i vtnet1 -r 10.0.0.100 be1 be2".split(' ')).unwrap();
         assert_eq!(cli.process.interface.as_deref(), Some("vtnet1"));
         assert!(cli.balance.hash_port);
         assert_eq!(cli.words, ["10.0.0.100", "be1", "be2"]);
@@ -185,16 +182,10 @@ mod tests {
 
     #[test]
     fn explain_may_stand_behind_the_configuration() {
-        let cli = Cli::try_parse_from(
-            "pen-dsr -r 10.0.0.100 be1 explain 192.0.2.7:1 192.0.2.8:2".split(' '),
-        )
-        .unwrap();
-        let Some(Command::Explain { words }) = cli.command else {
-            panic!("{cli:?}")
-        };
+        let cli = Cli::try_parse_from("pen-dsr -r 10.0.0.100 be1 explain 192.0.2.7:1 192.0.2.8:2".split(' ')).unwrap();
+        let Some(Command::Explain { words }) = cli.command else { panic!("{cli:?}") };
         assert_eq!((cli.words.len(), words.len()), (2, 2));
-        let cli = Cli::try_parse_from("pen-dsr explain -r 192.0.2.7:1 10.0.0.100 be1".split(' '))
-            .unwrap();
+        let cli = Cli::try_parse_from("pen-dsr explain -r 192.0.2.7:1 10.0.0.100 be1".split(' ')).unwrap();
         assert!(cli.balance.hash_port);
     }
 }

@@ -66,11 +66,7 @@ pub struct VipConfig {
 
 impl fmt::Display for VipConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Endpoint {
-            address: self.address,
-            port: (self.port != 0).then_some(self.port),
-        }
-        .fmt(f)
+        Endpoint { address: self.address, port: (self.port != 0).then_some(self.port) }.fmt(f)
     }
 }
 
@@ -98,16 +94,7 @@ pub struct BackendConfig {
 impl BackendConfig {
     /// A backend of weight 1 with nothing but a name.
     pub fn named(name: &str) -> BackendConfig {
-        BackendConfig {
-            name: name.to_owned(),
-            address: None,
-            mac: None,
-            port: 0,
-            weight: 1,
-            soft: 0,
-            hard: 0,
-            prio: 0,
-        }
+        BackendConfig { name: name.to_owned(), address: None, mac: None, port: 0, weight: 1, soft: 0, hard: 0, prio: 0 }
     }
 }
 
@@ -134,11 +121,7 @@ impl Balance {
             .backends
             .iter()
             .zip(up)
-            .map(|(backend, &up)| Member {
-                identity: backend.name.clone(),
-                weight: backend.weight,
-                up,
-            })
+            .map(|(backend, &up)| Member { identity: backend.name.clone(), weight: backend.weight, up })
             .collect();
         Table::build(&members, self.seed, self.table_size.0)
     }
@@ -147,28 +130,13 @@ impl Balance {
     pub fn tables(&self, backends: Vec<Backend>, slots: &Arc<Table>) -> Tables {
         let mut vips: Vec<Vip> = Vec::new();
         for configured in &self.vips {
-            let service = Service {
-                port: configured.port,
-                protocols: self.protocols,
-                slots: Arc::clone(slots),
-            };
-            match vips
-                .iter_mut()
-                .find(|vip| vip.address == configured.address)
-            {
+            let service = Service { port: configured.port, protocols: self.protocols, slots: Arc::clone(slots) };
+            match vips.iter_mut().find(|vip| vip.address == configured.address) {
                 Some(vip) => vip.services.push(service),
-                None => vips.push(Vip {
-                    address: configured.address,
-                    services: vec![service],
-                }),
+                None => vips.push(Vip { address: configured.address, services: vec![service] }),
             }
         }
         let watched = self.backends.iter().filter_map(|backend| backend.address);
-        Tables::new(
-            ClientHash::new(self.seed, self.hash_port),
-            vips,
-            backends,
-            watched,
-        )
+        Tables::new(ClientHash::new(self.seed, self.hash_port), vips, backends, watched)
     }
 }

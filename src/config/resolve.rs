@@ -28,25 +28,22 @@ pub fn balance(
     lookup: Lookup,
 ) -> Result<Balance, Failure> {
     let (first, rest) = words.split_first().ok_or_else(|| {
-        Failure::usage("nothing to balance: name the virtual address, then the backends (pen-dsr -i IF VIP[:port] BACKEND...)")
+        Failure::usage(
+            "nothing to balance: name the virtual address, then the backends (pen-dsr -i IF VIP[:port] BACKEND...)",
+        )
     })?;
     let mut balance = Balance {
         protocols: args.protocols(),
         hash_port: args.hash_port,
         seed: args.seed,
         table_size: args.table_size,
-        neighbor: Timing {
-            revalidate: Duration::from_secs(u64::from(process.neighbor_interval)),
-            ..Timing::default()
-        },
+        neighbor: Timing { revalidate: Duration::from_secs(u64::from(process.neighbor_interval)), ..Timing::default() },
         ..Balance::default()
     };
     for word in std::iter::once(first).chain(&args.vip) {
         let vip = parse_vip(word)?;
         if balance.vips.contains(&vip) {
-            return Err(Failure::usage(format!(
-                "the virtual address {vip} is given twice"
-            )));
+            return Err(Failure::usage(format!("the virtual address {vip} is given twice")));
         }
         balance.vips.push(vip);
     }
@@ -63,27 +60,16 @@ pub fn balance(
         for known in &balance.backends {
             let same_address = backend.address.is_some() && known.address == backend.address;
             if known.name == backend.name || same_address {
-                return Err(Failure::usage(format!(
-                    "backend {word:?} is the same host as backend {:?}",
-                    known.name
-                )));
+                return Err(Failure::usage(format!("backend {word:?} is the same host as backend {:?}", known.name)));
             }
         }
-        if let Some(vip) = balance
-            .vips
-            .iter()
-            .find(|vip| backend.address == Some(vip.address))
-        {
+        if let Some(vip) = balance.vips.iter().find(|vip| backend.address == Some(vip.address)) {
             return Err(Failure::usage(format!(
                 "backend {word:?} has the virtual address {} itself: name the backend's own address, the VIP goes on its loopback",
                 vip.address
             )));
         }
-        if let Some(vip) = balance
-            .vips
-            .iter()
-            .find(|vip| backend.port != 0 && vip.port != backend.port)
-        {
+        if let Some(vip) = balance.vips.iter().find(|vip| backend.port != 0 && vip.port != backend.port) {
             return Err(Failure::usage(format!(
                 "backend {word:?}: Direct Server Return cannot change ports, and {vip} is not port {}; leave the port out",
                 backend.port
@@ -99,31 +85,15 @@ fn look_up(name: &str, vip: IpAddr) -> Result<IpAddr, Failure> {
     let no_host = |why: String| {
         Failure::new(
             Sysexit::NoHost,
-            format!(
-                "backend {name:?} does not resolve: {why}; give its address, or add it to /etc/hosts"
-            ),
+            format!("backend {name:?} does not resolve: {why}; give its address, or add it to /etc/hosts"),
         )
     };
-    let found: Vec<IpAddr> = (name, 0)
-        .to_socket_addrs()
-        .map_err(|e| no_host(e.to_string()))?
-        .map(|a| a.ip())
-        .collect();
+    let found: Vec<IpAddr> = (name, 0).to_socket_addrs().map_err(|e| no_host(e.to_string()))?.map(|a| a.ip()).collect();
     let usable = |a: &&IpAddr| !a.is_loopback() && !a.is_unspecified() && !a.is_multicast();
-    let same_family = found
-        .iter()
-        .filter(usable)
-        .find(|a| a.is_ipv4() == vip.is_ipv4());
-    same_family
-        .or_else(|| found.iter().find(usable))
-        .copied()
-        .ok_or_else(|| {
-            no_host(if found.is_empty() {
-                "no address".to_owned()
-            } else {
-                format!("{found:?} is not on a segment")
-            })
-        })
+    let same_family = found.iter().filter(usable).find(|a| a.is_ipv4() == vip.is_ipv4());
+    same_family.or_else(|| found.iter().find(usable)).copied().ok_or_else(|| {
+        no_host(if found.is_empty() { "no address".to_owned() } else { format!("{found:?} is not on a segment") })
+    })
 }
 
 #[cfg(test)]
@@ -139,10 +109,7 @@ mod tests {
 
     #[test]
     fn vips_and_backends_of_both_families_mix() {
-        let b = read(
-            "pen-dsr -U 10.0.0.100 --vip [fd00::100]:53 10.0.0.11 fd00::12 be3@02:00:00:00:00:13",
-        )
-        .unwrap();
+        let b = read("pen-dsr -U 10.0.0.100 --vip [fd00::100]:53 10.0.0.11 fd00::12 be3@02:00:00:00:00:13").unwrap();
         assert_eq!((b.vips.len(), b.backends.len()), (2, 3));
         assert_eq!(b.backends[2].address, None);
     }
@@ -153,27 +120,11 @@ mod tests {
             ("pen-dsr", Sysexit::Usage, "virtual address"),
             ("pen-dsr 10.0.0.100", Sysexit::Usage, "no backends"),
             ("pen-dsr be1 10.0.0.100", Sysexit::Usage, "be1"),
-            (
-                "pen-dsr 10.0.0.100 10.0.0.11 10.0.0.11",
-                Sysexit::Usage,
-                "same host",
-            ),
+            ("pen-dsr 10.0.0.100 10.0.0.11 10.0.0.11", Sysexit::Usage, "same host"),
             ("pen-dsr 10.0.0.100 10.0.0.100", Sysexit::Usage, "loopback"),
-            (
-                "pen-dsr 10.0.0.100:80 10.0.0.11:8080",
-                Sysexit::Usage,
-                "cannot change ports",
-            ),
-            (
-                "pen-dsr 10.0.0.100 --vip 10.0.0.100 10.0.0.11",
-                Sysexit::Usage,
-                "twice",
-            ),
-            (
-                "pen-dsr 10.0.0.100 no-such-host.invalid",
-                Sysexit::NoHost,
-                "no-such-host.invalid",
-            ),
+            ("pen-dsr 10.0.0.100:80 10.0.0.11:8080", Sysexit::Usage, "cannot change ports"),
+            ("pen-dsr 10.0.0.100 --vip 10.0.0.100 10.0.0.11", Sysexit::Usage, "twice"),
+            ("pen-dsr 10.0.0.100 no-such-host.invalid", Sysexit::NoHost, "no-such-host.invalid"),
         ] {
             let failure = read(line).unwrap_err();
             assert_eq!(failure.code, code, "{line}: {failure}");

@@ -29,22 +29,13 @@ impl fmt::Display for Endpoint {
 /// An address with an optional port: `10.0.0.1`, `10.0.0.1:80`, `fd00::1`, `[fd00::1]`, `[fd00::1]:80`.
 fn endpoint(word: &str) -> Option<Endpoint> {
     if let Ok(address) = word.parse::<IpAddr>() {
-        return Some(Endpoint {
-            address,
-            port: None,
-        });
+        return Some(Endpoint { address, port: None });
     }
     if let Ok(socket) = word.parse::<SocketAddr>() {
-        return Some(Endpoint {
-            address: socket.ip(),
-            port: Some(socket.port()),
-        });
+        return Some(Endpoint { address: socket.ip(), port: Some(socket.port()) });
     }
     let bare = word.strip_prefix('[')?.strip_suffix(']')?;
-    bare.parse().ok().map(|address| Endpoint {
-        address: IpAddr::V6(address),
-        port: None,
-    })
+    bare.parse().ok().map(|address| Endpoint { address: IpAddr::V6(address), port: None })
 }
 
 /// Can `address` be one host's on a segment?
@@ -64,14 +55,9 @@ pub fn parse_vip(word: &str) -> Result<VipConfig, Failure> {
         )));
     };
     if !is_host(address) {
-        return Err(Failure::usage(format!(
-            "{word:?} cannot be a virtual address: it is not the address of one host"
-        )));
+        return Err(Failure::usage(format!("{word:?} cannot be a virtual address: it is not the address of one host")));
     }
-    Ok(VipConfig {
-        address,
-        port: port.unwrap_or(0),
-    })
+    Ok(VipConfig { address, port: port.unwrap_or(0) })
 }
 
 /// `CLIENT[:port]`.
@@ -79,7 +65,11 @@ pub fn parse_vip(word: &str) -> Result<VipConfig, Failure> {
 /// # Errors
 /// Usage: no address.
 pub fn parse_client(word: &str) -> Result<Endpoint, Failure> {
-    endpoint(word).ok_or_else(|| Failure::usage(format!("{word:?} is not a client: write ADDRESS or ADDRESS:PORT (192.0.2.7:40000, [2001:db8::7]:40000)")))
+    endpoint(word).ok_or_else(|| {
+        Failure::usage(format!(
+            "{word:?} is not a client: write ADDRESS or ADDRESS:PORT (192.0.2.7:40000, [2001:db8::7]:40000)"
+        ))
+    })
 }
 
 /// `HOST[@MAC][:port[:soft[:hard[:weight[:prio]]]]]`, the MAC also at the end; HOST is a name, an IPv4 address, or an
@@ -96,9 +86,7 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
     let (text, mac) = match word.split_once('@') {
         None => (word.to_owned(), None),
         Some((host, rest)) => {
-            let (mac, rest) = rest
-                .split_at_checked(17)
-                .ok_or_else(|| bad(format!("{rest:?} is not a MAC address")))?;
+            let (mac, rest) = rest.split_at_checked(17).ok_or_else(|| bad(format!("{rest:?} is not a MAC address")))?;
             let mac: Mac = mac.parse().map_err(|e| bad(format!("{mac:?} is {e}")))?;
             if !mac.is_station() {
                 return Err(bad(format!("{mac} is not the MAC address of one station")));
@@ -109,17 +97,13 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
     let (host, fields) = if let Ok(address) = text.parse::<IpAddr>() {
         (address.to_string(), "")
     } else if let Some(rest) = text.strip_prefix('[') {
-        let (inside, rest) = rest
-            .split_once(']')
-            .ok_or_else(|| bad("a bracket is not closed".to_owned()))?;
-        let address: std::net::Ipv6Addr = inside
-            .parse()
-            .map_err(|_| bad(format!("{inside:?} is not an IPv6 address")))?;
+        let (inside, rest) = rest.split_once(']').ok_or_else(|| bad("a bracket is not closed".to_owned()))?;
+        let address: std::net::Ipv6Addr =
+            inside.parse().map_err(|_| bad(format!("{inside:?} is not an IPv6 address")))?;
         let fields = if rest.is_empty() {
             rest
         } else {
-            rest.strip_prefix(':')
-                .ok_or_else(|| bad(format!("{rest:?} after the bracket")))?
+            rest.strip_prefix(':').ok_or_else(|| bad(format!("{rest:?} after the bracket")))?
         };
         (address.to_string(), fields)
     } else {
@@ -127,16 +111,10 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         (host.to_owned(), fields)
     };
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '%');
-    if host.is_empty()
-        || host.starts_with('-')
-        || !(host.chars().all(is_name) || host.parse::<IpAddr>().is_ok())
-    {
+    if host.is_empty() || host.starts_with('-') || !(host.chars().all(is_name) || host.parse::<IpAddr>().is_ok()) {
         return Err(bad(format!("{host:?} is not a host")));
     }
-    let mut backend = BackendConfig {
-        mac,
-        ..BackendConfig::named(&host)
-    };
+    let mut backend = BackendConfig { mac, ..BackendConfig::named(&host) };
     if let Ok(address) = host.parse::<IpAddr>() {
         if !is_host(address) {
             return Err(bad(format!("{address} is not the address of one host")));
@@ -144,37 +122,21 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         backend.address = Some(address);
     }
     let names = ["port", "soft limit", "hard limit", "weight", "priority"];
-    let values: Vec<&str> = if fields.is_empty() {
-        Vec::new()
-    } else {
-        fields.split(':').collect()
-    };
+    let values: Vec<&str> = if fields.is_empty() { Vec::new() } else { fields.split(':').collect() };
     if values.len() > names.len() {
-        return Err(bad(format!(
-            "{} fields after the host, {} are known",
-            values.len(),
-            names.len()
-        )));
+        return Err(bad(format!("{} fields after the host, {} are known", values.len(), names.len())));
     }
     for (name, value) in names.into_iter().zip(values) {
         // An empty field keeps its default, so that a weight can be given alone: be1::::3.
         if value.is_empty() {
             continue;
         }
-        let limit = if name == "port" {
-            u32::from(u16::MAX)
-        } else {
-            1_000_000
-        };
+        let limit = if name == "port" { u32::from(u16::MAX) } else { 1_000_000 };
         let number = value
             .parse::<u32>()
             .ok()
             .filter(|&n| n <= limit)
-            .ok_or_else(|| {
-                bad(format!(
-                    "the {name} {value:?} is not a number from 0 to {limit}"
-                ))
-            })?;
+            .ok_or_else(|| bad(format!("the {name} {value:?} is not a number from 0 to {limit}")))?;
         match name {
             "port" => backend.port = number as u16,
             "soft limit" => backend.soft = number,
@@ -224,24 +186,14 @@ mod tests {
     fn pens_server_syntax_is_read() {
         let backend = parse_backend("be1:80:10:20:3:4").unwrap();
         assert_eq!(
-            (
-                backend.name.as_str(),
-                backend.port,
-                backend.soft,
-                backend.hard,
-                backend.weight,
-                backend.prio
-            ),
+            (backend.name.as_str(), backend.port, backend.soft, backend.hard, backend.weight, backend.prio),
             ("be1", 80, 10, 20, 3, 4)
         );
         assert_eq!(parse_backend("be1").unwrap(), BackendConfig::named("be1"));
         assert_eq!(parse_backend("be1::::7").unwrap().weight, 7);
         let v6 = parse_backend("[fd00::11]:0:0:0:2").unwrap();
         assert_eq!((v6.address, v6.weight), ("fd00::11".parse().ok(), 2));
-        assert_eq!(
-            parse_backend("fd00::11").unwrap().address,
-            "fd00::11".parse().ok()
-        );
+        assert_eq!(parse_backend("fd00::11").unwrap().address, "fd00::11".parse().ok());
     }
 
     #[test]

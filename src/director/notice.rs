@@ -64,28 +64,16 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::BackendUp { name, mac } => write!(f, "backend {name} is up, at {mac}"),
-            Notice::BackendDown {
-                name,
-                address: Some(IpAddr::V4(a)),
-            } => {
-                write!(
-                    f,
-                    "backend {name} is down: no answer to ARP for {a}; its clients go to the others"
-                )
+            Notice::BackendDown { name, address: Some(IpAddr::V4(a)) } => {
+                write!(f, "backend {name} is down: no answer to ARP for {a}; its clients go to the others")
             }
-            Notice::BackendDown {
-                name,
-                address: Some(IpAddr::V6(a)),
-            } => {
+            Notice::BackendDown { name, address: Some(IpAddr::V6(a)) } => {
                 write!(
                     f,
                     "backend {name} is down: no answer to neighbour solicitations for {a}; its clients go to the others"
                 )
             }
-            Notice::BackendDown {
-                name,
-                address: None,
-            } => write!(f, "backend {name} is down"),
+            Notice::BackendDown { name, address: None } => write!(f, "backend {name} is down"),
             Notice::BackendMoved { name, from, to } => {
                 write!(f, "backend {name} has moved from {from} to {to}")
             }
@@ -96,19 +84,11 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::NoBackend => f.write_str("no backend is left: clients' frames are dropped"),
-            Notice::VipClaimed {
-                address,
-                mac,
-                backend: None,
-            } => write!(
+            Notice::VipClaimed { address, mac, backend: None } => write!(
                 f,
                 "VIP {address} IS CLAIMED BY ANOTHER HOST, {mac}: clients may reach it instead of us; take the address away there"
             ),
-            Notice::VipClaimed {
-                address,
-                mac,
-                backend: Some(name),
-            } => write!(
+            Notice::VipClaimed { address, mac, backend: Some(name) } => write!(
                 f,
                 "VIP {address} IS CLAIMED BY BACKEND {name}, {mac}: it must have the VIP on its loopback and keep quiet about it \
                  (Linux: sysctl net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2; FreeBSD: the VIP on lo0 alone)"

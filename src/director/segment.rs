@@ -22,16 +22,10 @@ impl Segment {
     /// The address to ask for `target` from: one of its subnet, else any, else 0.0.0.0, which makes it a probe (RFC 5227).
     pub(super) fn asking_v4(&self, target: Ipv4Addr) -> Ipv4Addr {
         let same_subnet = |&&(own, prefix): &&(Ipv4Addr, u8)| {
-            let mask = u32::MAX
-                .checked_shl(32 - u32::from(prefix.min(32)))
-                .unwrap_or(0);
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
             own.to_bits() & mask == target.to_bits() & mask
         };
-        let found = self
-            .ipv4
-            .iter()
-            .find(same_subnet)
-            .or_else(|| self.ipv4.first());
+        let found = self.ipv4.iter().find(same_subnet).or_else(|| self.ipv4.first());
         found.map_or(Ipv4Addr::UNSPECIFIED, |&(own, _)| own)
     }
 
@@ -55,32 +49,15 @@ impl Segment {
                     Question::Directly(mac) => (mac, mac),
                 };
                 let sender = self.asking_v4(target);
-                arp::Message {
-                    operation: arp::Operation::Request,
-                    sender_mac: mac,
-                    sender,
-                    target_mac,
-                    target,
-                }
-                .to_frame(to)
+                arp::Message { operation: arp::Operation::Request, sender_mac: mac, sender, target_mac, target }
+                    .to_frame(to)
             }
             IpAddr::V6(target) => {
                 let (destination, destination_mac) = match question {
-                    Question::Everybody => (
-                        nd::solicited_node(target),
-                        nd::multicast_mac(nd::solicited_node(target)),
-                    ),
+                    Question::Everybody => (nd::solicited_node(target), nd::multicast_mac(nd::solicited_node(target))),
                     Question::Directly(mac) => (target, mac),
                 };
-                nd::solicitation(
-                    nd::Route {
-                        mac,
-                        source: self.asking_v6(),
-                        destination_mac,
-                        destination,
-                    },
-                    target,
-                )
+                nd::solicitation(nd::Route { mac, source: self.asking_v6(), destination_mac, destination }, target)
             }
         }
     }
@@ -104,12 +81,7 @@ impl Segment {
                 let group = nd::solicited_node(target);
                 let destination_mac = nd::multicast_mac(group);
                 nd::solicitation(
-                    nd::Route {
-                        mac,
-                        source: Ipv6Addr::UNSPECIFIED,
-                        destination_mac,
-                        destination: group,
-                    },
+                    nd::Route { mac, source: Ipv6Addr::UNSPECIFIED, destination_mac, destination: group },
                     target,
                 )
             }
@@ -131,17 +103,8 @@ impl Segment {
                 message.to_frame(Mac::BROADCAST)
             }
             IpAddr::V6(address) => {
-                let (destination, destination_mac) =
-                    (nd::ALL_NODES, nd::multicast_mac(nd::ALL_NODES));
-                nd::advertisement(
-                    nd::Route {
-                        mac,
-                        source: address,
-                        destination_mac,
-                        destination,
-                    },
-                    address,
-                )
+                let (destination, destination_mac) = (nd::ALL_NODES, nd::multicast_mac(nd::ALL_NODES));
+                nd::advertisement(nd::Route { mac, source: address, destination_mac, destination }, address)
             }
         }
     }
@@ -157,23 +120,11 @@ mod tests {
     fn questions_are_asked_from_an_address_of_the_same_subnet() {
         let segment = Segment {
             station: Station::new(OWN),
-            ipv4: vec![
-                ("192.0.2.1".parse().unwrap(), 24),
-                ("10.0.0.2".parse().unwrap(), 24),
-            ],
+            ipv4: vec![("192.0.2.1".parse().unwrap(), 24), ("10.0.0.2".parse().unwrap(), 24)],
             link_local: None,
         };
-        assert_eq!(
-            segment.asking_v4("10.0.0.9".parse().unwrap()),
-            Ipv4Addr::new(10, 0, 0, 2)
-        );
-        assert_eq!(
-            segment.asking_v4("203.0.113.9".parse().unwrap()),
-            Ipv4Addr::new(192, 0, 2, 1)
-        );
-        assert_eq!(
-            segment.asking_v6(),
-            "fe80::ff:fe00:2".parse::<Ipv6Addr>().unwrap()
-        );
+        assert_eq!(segment.asking_v4("10.0.0.9".parse().unwrap()), Ipv4Addr::new(10, 0, 0, 2));
+        assert_eq!(segment.asking_v4("203.0.113.9".parse().unwrap()), Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(segment.asking_v6(), "fe80::ff:fe00:2".parse::<Ipv6Addr>().unwrap());
     }
 }

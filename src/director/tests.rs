@@ -16,19 +16,13 @@ fn director(now: Instant) -> Director {
         ..BackendConfig::named(&format!("be{n}"))
     };
     let balance = Balance {
-        vips: vec![VipConfig {
-            address: "10.0.0.100".parse().unwrap(),
-            port: 0,
-        }],
+        vips: vec![VipConfig { address: "10.0.0.100".parse().unwrap(), port: 0 }],
         protocols: Protocols::All,
         backends: vec![backend(11), backend(12)],
         ..Balance::default()
     };
-    let segment = Segment {
-        station: Station::new(OWN),
-        ipv4: vec![("10.0.0.2".parse().unwrap(), 24)],
-        link_local: None,
-    };
+    let segment =
+        Segment { station: Station::new(OWN), ipv4: vec![("10.0.0.2".parse().unwrap(), 24)], link_local: None };
     Director::new(Arc::new(balance), segment, now)
 }
 
@@ -39,10 +33,7 @@ fn arps(director: &mut Director) -> Vec<arp::Message> {
 }
 
 fn answer(n: u8) -> Event {
-    Event::Answer {
-        address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)),
-        mac: BE[usize::from(n - 11)],
-    }
+    Event::Answer { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)), mac: BE[usize::from(n - 11)] }
 }
 
 fn pass(director: &mut Director, now: &mut Instant, duration: Duration) {
@@ -60,26 +51,14 @@ fn it_probes_then_asks_then_announces() {
     let mut d = director(now);
     d.advance(now);
     let first = arps(&mut d);
+    assert_eq!(first[0].sender, Ipv4Addr::UNSPECIFIED, "a probe for the VIP");
     assert_eq!(
-        first[0].sender,
-        Ipv4Addr::UNSPECIFIED,
-        "a probe for the VIP"
-    );
-    assert_eq!(
-        first[1..]
-            .iter()
-            .map(|m| (m.sender.octets()[3], m.target.octets()[3]))
-            .collect::<Vec<_>>(),
+        first[1..].iter().map(|m| (m.sender.octets()[3], m.target.octets()[3])).collect::<Vec<_>>(),
         [(2, 11), (2, 12)]
     );
     pass(&mut d, &mut now, Duration::from_millis(300));
     let announced = arps(&mut d);
-    assert!(
-        announced
-            .iter()
-            .any(|m| m.sender == m.target && m.sender_mac == OWN),
-        "{announced:?}"
-    );
+    assert!(announced.iter().any(|m| m.sender == m.target && m.sender_mac == OWN), "{announced:?}");
 }
 
 #[test]
@@ -90,36 +69,16 @@ fn a_silent_backend_leaves_the_table_and_returns_when_it_answers() {
     d.handle_event(answer(11), now);
     pass(&mut d, &mut now, Duration::from_secs(2));
     let tables = d.poll_tables().expect("changed tables");
-    assert_eq!(
-        tables.backend(1),
-        Some(&Backend {
-            mac: None,
-            in_service: false
-        })
-    );
+    assert_eq!(tables.backend(1), Some(&Backend { mac: None, in_service: false }));
     let slots = &tables.vips()[0].services[0].slots;
     assert!((0..slots.size()).all(|s| slots.member(s) == Some(0)));
     pass(&mut d, &mut now, Duration::from_secs(4));
     d.handle_event(answer(12), now);
     let tables = d.poll_tables().expect("changed tables");
-    assert_eq!(
-        tables.backend(1),
-        Some(&Backend {
-            mac: Some(BE[1]),
-            in_service: true
-        })
-    );
+    assert_eq!(tables.backend(1), Some(&Backend { mac: Some(BE[1]), in_service: true }));
     let notices: Vec<Notice> = std::iter::from_fn(|| d.poll_notice()).collect();
     assert!(
-        matches!(
-            &notices[..],
-            [
-                Notice::BackendUp { .. },
-                Notice::BackendDown { .. },
-                ..,
-                Notice::BackendUp { .. }
-            ]
-        ),
+        matches!(&notices[..], [Notice::BackendUp { .. }, Notice::BackendDown { .. }, .., Notice::BackendUp { .. }]),
         "{notices:?}"
     );
 }
@@ -133,26 +92,11 @@ fn a_claimed_vip_is_reported_and_defended_but_not_in_a_storm() {
     arps(&mut d);
     while d.poll_notice().is_some() {}
     for _ in 0..100 {
-        d.handle_event(
-            Event::Claim {
-                address: "10.0.0.100".parse().unwrap(),
-                mac: BE[0],
-            },
-            now,
-        );
+        d.handle_event(Event::Claim { address: "10.0.0.100".parse().unwrap(), mac: BE[0] }, now);
         now += Duration::from_millis(50);
     }
-    assert_eq!(
-        arps(&mut d).iter().filter(|m| m.sender == m.target).count(),
-        1
-    );
-    let Some(Notice::VipClaimed {
-        backend: Some(name),
-        ..
-    }) = d.poll_notice()
-    else {
-        panic!("not reported")
-    };
+    assert_eq!(arps(&mut d).iter().filter(|m| m.sender == m.target).count(), 1);
+    let Some(Notice::VipClaimed { backend: Some(name), .. }) = d.poll_notice() else { panic!("not reported") };
     assert_eq!(name, "be11");
     assert_eq!(d.poll_notice(), None);
 }

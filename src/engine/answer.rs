@@ -31,8 +31,8 @@ impl Engine {
                 Event::Claim { address, mac }
             });
         }
-        let asked_for_vip = message.operation == arp::Operation::Request
-            && self.tables.vip(IpAddr::V4(message.target)).is_some();
+        let asked_for_vip =
+            message.operation == arp::Operation::Request && self.tables.vip(IpAddr::V4(message.target)).is_some();
         if !asked_for_vip || message.sender == message.target {
             return Verdict::Host;
         }
@@ -63,10 +63,7 @@ impl Engine {
             return Verdict::Host;
         };
         let message = &frame[eth.payload + header.payload..eth.payload + header.end];
-        if header.protocol != protocol::ICMPV6
-            || header.fragment.is_some()
-            || !nd::is_neighbor(message)
-        {
+        if header.protocol != protocol::ICMPV6 || header.fragment.is_some() || !nd::is_neighbor(message) {
             return Verdict::Host;
         }
         // To be discarded silently (RFC 4861 section 7.1); but it may not be ours to discard.
@@ -83,12 +80,7 @@ impl Engine {
                 self.advertise(&header, asker, target, &tags);
                 Verdict::Drop(DropReason::Answered)
             }
-            nd::Message::Advertisement {
-                target,
-                target_mac,
-                solicited,
-                ..
-            } => {
+            nd::Message::Advertisement { target, target_mac, solicited, .. } => {
                 let mac = target_mac.unwrap_or(eth.source);
                 if !self.station.owns(mac) && self.tables.watches(IpAddr::V6(target)) {
                     let to_us = self.station.owns(eth.destination);
@@ -105,28 +97,14 @@ impl Engine {
     }
 
     /// Posts the advertisement that answers a solicitation: longer than its question may be, so not in place.
-    fn advertise(
-        &mut self,
-        asked: &ip::Header,
-        asker: ether::Mac,
-        target: std::net::Ipv6Addr,
-        tags: &[u8],
-    ) {
+    fn advertise(&mut self, asked: &ip::Header, asker: ether::Mac, target: std::net::Ipv6Addr, tags: &[u8]) {
         let IpAddr::V6(source) = asked.source else {
             return;
         };
         // Who has no address yet cannot be answered but by all (RFC 4861 section 7.2.4).
-        let (destination, destination_mac) = if source.is_unspecified() {
-            (nd::ALL_NODES, nd::multicast_mac(nd::ALL_NODES))
-        } else {
-            (source, asker)
-        };
-        let route = nd::Route {
-            mac: self.station.vip_mac,
-            source: target,
-            destination_mac,
-            destination,
-        };
+        let (destination, destination_mac) =
+            if source.is_unspecified() { (nd::ALL_NODES, nd::multicast_mac(nd::ALL_NODES)) } else { (source, asker) };
+        let route = nd::Route { mac: self.station.vip_mac, source: target, destination_mac, destination };
         let mut frame = nd::advertisement(route, target);
         frame.splice(12..12, tags.iter().copied());
         self.counters.neighbor_answers.add(1);
@@ -160,9 +138,7 @@ impl Engine {
                 frame[to + 12..to + 16].copy_from_slice(&vip.octets());
                 frame[to + 16..to + 20].copy_from_slice(&source.octets());
                 frame[to + 10..to + 12].fill(0);
-                let sum = checksum::Sum::default()
-                    .bytes(&frame[to..to + 20])
-                    .checksum();
+                let sum = checksum::Sum::default().bytes(&frame[to..to + 20]).checksum();
                 frame[to + 10..to + 12].copy_from_slice(&sum.to_be_bytes());
             }
             (IpAddr::V6(source), IpAddr::V6(vip)) => {

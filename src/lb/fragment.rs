@@ -29,17 +29,8 @@ impl Key {
     pub fn of(header: &ip::Header) -> Option<Key> {
         let fragment = header.fragment?;
         // In IPv6 the header behind the fragment header is that of the first part only, no property of all parts.
-        let protocol = if header.source.is_ipv4() {
-            header.protocol
-        } else {
-            protocol::FRAGMENT
-        };
-        Some(Key {
-            source: header.source,
-            destination: header.destination,
-            id: fragment.id,
-            protocol,
-        })
+        let protocol = if header.source.is_ipv4() { header.protocol } else { protocol::FRAGMENT };
+        Some(Key { source: header.source, destination: header.destination, id: fragment.id, protocol })
     }
 
     fn hash(&self, seed: Seed) -> u64 {
@@ -79,10 +70,7 @@ impl FragmentTable {
     /// A table for about `entries` datagrams (rounded up to a power of two).
     pub fn new(seed: Seed, entries: usize) -> FragmentTable {
         let sets = (entries.max(WAYS) / WAYS).next_power_of_two();
-        FragmentTable {
-            seed,
-            sets: vec![[None; WAYS]; sets].into_boxed_slice(),
-        }
+        FragmentTable { seed, sets: vec![[None; WAYS]; sets].into_boxed_slice() }
     }
 
     fn set(&mut self, key: &Key) -> &mut [Option<Entry>; WAYS] {
@@ -95,19 +83,12 @@ impl FragmentTable {
         let Ok(backend) = u16::try_from(backend) else {
             return;
         };
-        let entry = Entry {
-            key,
-            backend,
-            expires: now + TIMEOUT,
-        };
+        let entry = Entry { key, backend, expires: now + TIMEOUT };
         let set = self.set(&key);
         let way = set
             .iter()
             .position(|way| way.is_some_and(|e| e.key == key))
-            .or_else(|| {
-                set.iter()
-                    .position(|way| way.is_none_or(|e| e.expires <= now))
-            })
+            .or_else(|| set.iter().position(|way| way.is_none_or(|e| e.expires <= now)))
             .or_else(|| (0..WAYS).min_by_key(|&way| set[way].map(|e| e.expires)));
         if let Some(way) = way {
             set[way] = Some(entry);
@@ -156,11 +137,6 @@ mod tests {
         }
         let later = now + Duration::from_millis(20);
         assert_eq!(table.get(&key(9_999), later), Some(1));
-        assert!(
-            (0..10_000)
-                .filter(|&id| table.get(&key(id), later).is_some())
-                .count()
-                <= 16
-        );
+        assert!((0..10_000).filter(|&id| table.get(&key(id), later).is_some()).count() <= 16);
     }
 }

@@ -37,11 +37,7 @@ pub struct BadSize(pub u32);
 
 impl fmt::Display for BadSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "table size {} is not a prime from 251 to 16777213; try {}",
-            self.0, DEFAULT_SIZE
-        )
+        write!(f, "table size {} is not a prime from 251 to 16777213; try {}", self.0, DEFAULT_SIZE)
     }
 }
 
@@ -52,14 +48,8 @@ impl std::error::Error for BadSize {}
 /// # Errors
 /// [`BadSize`] unless it is a prime from 251 to 16,777,213.
 pub fn check_size(size: u32) -> Result<u32, BadSize> {
-    let prime = (2..)
-        .take_while(|d| d * d <= size)
-        .all(|d| !size.is_multiple_of(d));
-    if (251..=16_777_213).contains(&size) && prime {
-        Ok(size)
-    } else {
-        Err(BadSize(size))
-    }
+    let prime = (2..).take_while(|d| d * d <= size).all(|d| !size.is_multiple_of(d));
+    if (251..=16_777_213).contains(&size) && prime { Ok(size) } else { Err(BadSize(size)) }
 }
 
 /// Slot to member, by the member's place in the list that the table was built from.
@@ -86,11 +76,7 @@ impl Table {
             .filter(|(_, m)| m.weight > 0)
             .map(|(i, m)| Turn::new(i, m, seed, size))
             .collect();
-        turns.sort_by(|a, b| {
-            members[usize::from(a.member)]
-                .identity
-                .cmp(&members[usize::from(b.member)].identity)
-        });
+        turns.sort_by(|a, b| members[usize::from(a.member)].identity.cmp(&members[usize::from(b.member)].identity));
         deal(&mut slots, &mut turns);
 
         let down = |member: u16| members.get(usize::from(member)).is_none_or(|m| !m.up);
@@ -116,11 +102,7 @@ impl Table {
     /// Who holds `slot`; `None` if nobody is in service.
     #[inline]
     pub fn member(&self, slot: usize) -> Option<usize> {
-        self.slots
-            .get(slot)
-            .copied()
-            .filter(|&member| member != NOBODY)
-            .map(usize::from)
+        self.slots.get(slot).copied().filter(|&member| member != NOBODY).map(usize::from)
     }
 
     /// How many slots the table has.
@@ -157,14 +139,7 @@ impl Turn {
         // Two independent values of one keyed hash: the key differs in one bit.
         let offset = SipHasher13::new_with_keys(k0, k1).hash(identity) % u64::from(size);
         let skip = SipHasher13::new_with_keys(k0, !k1).hash(identity) % u64::from(size - 1) + 1;
-        Turn {
-            member: index as u16,
-            weight: u64::from(member.weight),
-            credit: 0,
-            first: offset,
-            at: offset,
-            skip,
-        }
+        Turn { member: index as u16, weight: u64::from(member.weight), credit: 0, first: offset, at: offset, skip }
     }
 
     fn restart(&mut self) {
@@ -216,11 +191,7 @@ mod tests {
         weights
             .iter()
             .enumerate()
-            .map(|(i, &weight)| Member {
-                identity: format!("10.0.0.{i}"),
-                weight,
-                up: true,
-            })
+            .map(|(i, &weight)| Member { identity: format!("10.0.0.{i}"), weight, up: true })
             .collect()
     }
 
@@ -231,11 +202,7 @@ mod tests {
     #[test]
     fn slots_are_dealt_by_weight() {
         let shares = build(&members(&[1, 2, 5, 0])).shares(4);
-        for (share, ideal) in
-            shares
-                .iter()
-                .zip([65537.0 / 8.0, 65537.0 / 4.0, 65537.0 * 5.0 / 8.0, 0.0])
-        {
+        for (share, ideal) in shares.iter().zip([65537.0 / 8.0, 65537.0 / 4.0, 65537.0 * 5.0 / 8.0, 0.0]) {
             assert!((*share as f64 - ideal).abs() <= 2.0, "{shares:?}");
         }
     }
@@ -256,19 +223,10 @@ mod tests {
         let mut without = all.clone();
         without[3].up = false;
         let during = build(&without);
-        assert!(
-            (0..before.size())
-                .all(|s| before.member(s) == during.member(s) || before.member(s) == Some(3))
-        );
+        assert!((0..before.size()).all(|s| before.member(s) == during.member(s) || before.member(s) == Some(3)));
         let shares = during.shares(10);
         assert_eq!(shares[3], 0);
-        assert!(
-            shares
-                .iter()
-                .enumerate()
-                .all(|(i, s)| i == 3 || s.abs_diff(65537 / 9) < 200),
-            "{shares:?}"
-        );
+        assert!(shares.iter().enumerate().all(|(i, s)| i == 3 || s.abs_diff(65537 / 9) < 200), "{shares:?}");
         assert!(build(&all) == before);
     }
 

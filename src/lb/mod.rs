@@ -42,9 +42,7 @@ impl FromStr for Seed {
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(BadSeed);
         }
-        u128::from_str_radix(text, 16)
-            .map(Seed)
-            .map_err(|_| BadSeed)
+        u128::from_str_radix(text, 16).map(Seed).map_err(|_| BadSeed)
     }
 }
 
@@ -60,10 +58,7 @@ impl ClientHash {
     /// A hash keyed by `seed`; `with_port` takes the client's port in (`-r`).
     pub fn new(seed: Seed, with_port: bool) -> ClientHash {
         let (k0, k1) = seed.keys();
-        ClientHash {
-            hasher: SipHasher13::new_with_keys(k0, k1),
-            with_port,
-        }
+        ClientHash { hasher: SipHasher13::new_with_keys(k0, k1), with_port }
     }
 
     /// Does the client's port take part?
@@ -106,20 +101,14 @@ mod tests {
         assert_eq!(plain.of(client, 1), plain.of(client, 2));
         let with_port = ClientHash::new(Seed(7), true);
         assert_ne!(with_port.of(client, 1), with_port.of(client, 2));
-        assert_ne!(
-            plain.of(client, 1),
-            ClientHash::new(Seed(8), false).of(client, 1)
-        );
+        assert_ne!(plain.of(client, 1), ClientHash::new(Seed(8), false).of(client, 1));
     }
 
     #[test]
     fn it_is_siphash_1_3_of_the_address_bytes() {
         let hash = ClientHash::new(Seed(0x0706050403020100_0f0e0d0c0b0a0908), true);
         let reference = SipHasher13::new_with_keys(0x0706050403020100, 0x0f0e0d0c0b0a0908);
-        assert_eq!(
-            hash.of("1.2.3.4".parse().unwrap(), 0x0506),
-            reference.hash(&[1, 2, 3, 4, 5, 6])
-        );
+        assert_eq!(hash.of("1.2.3.4".parse().unwrap(), 0x0506), reference.hash(&[1, 2, 3, 4, 5, 6]));
     }
 
     #[test]

@@ -148,22 +148,13 @@ impl Tables {
     /// The service of VIP number `vip` for a packet of protocol `proto` to `port`.
     #[inline]
     pub fn service(&self, vip: usize, proto: u8, port: u16) -> Option<&Service> {
-        self.vips
-            .get(vip)?
-            .services
-            .iter()
-            .find(|service| service.takes(proto, port))
+        self.vips.get(vip)?.services.iter().find(|service| service.takes(proto, port))
     }
 
     /// The service of VIP number `vip` for a packet whose ports are out of sight (a later fragment), if that is clear
     /// without them.
     pub fn portless_service(&self, vip: usize, proto: u8) -> Option<&Service> {
-        let mut services = self
-            .vips
-            .get(vip)?
-            .services
-            .iter()
-            .filter(|service| service.protocols.takes(proto));
+        let mut services = self.vips.get(vip)?.services.iter().filter(|service| service.protocols.takes(proto));
         let only = services.next()?;
         (only.port == 0 && services.next().is_none() && !self.hash.with_port()).then_some(only)
     }
@@ -173,11 +164,7 @@ impl Tables {
     pub fn choose(&self, service: &Service, client: IpAddr, port: u16) -> Choice {
         let hash = self.hash.of(client, port);
         let slot = service.slots.slot(hash);
-        Choice {
-            hash,
-            slot,
-            backend: service.slots.member(slot),
-        }
+        Choice { hash, slot, backend: service.slots.member(slot) }
     }
 
     /// Backend number `index`.

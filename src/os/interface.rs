@@ -33,25 +33,11 @@ impl Interface {
     pub fn find(name: &str) -> Result<Interface, Failure> {
         let all = datalink::interfaces();
         let Some(found) = all.iter().find(|interface| interface.name == name) else {
-            let names: Vec<&str> = all
-                .iter()
-                .filter(|i| !i.is_loopback())
-                .map(|i| i.name.as_str())
-                .collect();
-            let there = if names.is_empty() {
-                "none here".to_owned()
-            } else {
-                names.join(", ")
-            };
-            return Err(Failure::new(
-                Sysexit::Unavailable,
-                format!("no interface {name:?}; there is: {there}"),
-            ));
+            let names: Vec<&str> = all.iter().filter(|i| !i.is_loopback()).map(|i| i.name.as_str()).collect();
+            let there = if names.is_empty() { "none here".to_owned() } else { names.join(", ") };
+            return Err(Failure::new(Sysexit::Unavailable, format!("no interface {name:?}; there is: {there}")));
         };
-        let mac = found
-            .mac
-            .map(|m| Mac([m.0, m.1, m.2, m.3, m.4, m.5]))
-            .filter(|mac| mac.is_station());
+        let mac = found.mac.map(|m| Mac([m.0, m.1, m.2, m.3, m.4, m.5])).filter(|mac| mac.is_station());
         let Some(mac) = mac.filter(|_| !found.is_loopback()) else {
             return Err(Failure::new(
                 Sysexit::Unavailable,
@@ -72,9 +58,7 @@ impl Interface {
         for network in &found.ips {
             match network.ip() {
                 IpAddr::V4(address) => interface.ipv4.push((address, network.prefix())),
-                IpAddr::V6(address) if address.is_unicast_link_local() => {
-                    interface.link_local = Some(address)
-                }
+                IpAddr::V6(address) if address.is_unicast_link_local() => interface.link_local = Some(address),
                 IpAddr::V6(_) => {}
             }
         }

@@ -28,25 +28,13 @@ impl Pidfile {
             .create(true)
             .truncate(false)
             .open(path)
-            .map_err(|e| {
-                Failure::new(
-                    Sysexit::CantCreat,
-                    format!("pid file {}: {e}", path.display()),
-                )
-            })?;
+            .map_err(|e| Failure::new(Sysexit::CantCreat, format!("pid file {}: {e}", path.display())))?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, _)| {
             let pid = std::io::read_to_string(&file).unwrap_or_default();
-            let message = format!(
-                "pid file {}: process {} holds it; stop that one first",
-                path.display(),
-                pid.trim()
-            );
+            let message = format!("pid file {}: process {} holds it; stop that one first", path.display(), pid.trim());
             Failure::new(Sysexit::CantCreat, message)
         })?;
-        Ok(Pidfile {
-            path: path.to_owned(),
-            file,
-        })
+        Ok(Pidfile { path: path.to_owned(), file })
     }
 
     /// Writes the number of this process.
@@ -54,16 +42,8 @@ impl Pidfile {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&mut self) -> Result<(), Failure> {
-        let written = self
-            .file
-            .set_len(0)
-            .and_then(|()| writeln!(self.file, "{}", std::process::id()));
-        written.map_err(|e| {
-            Failure::new(
-                Sysexit::CantCreat,
-                format!("pid file {}: {e}", self.path.display()),
-            )
-        })
+        let written = self.file.set_len(0).and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        written.map_err(|e| Failure::new(Sysexit::CantCreat, format!("pid file {}: {e}", self.path.display())))
     }
 }
 
@@ -93,13 +73,7 @@ pub fn daemonize() -> Result<(), Failure> {
 pub fn user(name: &str) -> Result<User, Failure> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok(user),
-        Ok(None) => Err(Failure::new(
-            Sysexit::NoUser,
-            format!("no user {name:?}; create it, or name another with -u"),
-        )),
-        Err(e) => Err(Failure::new(
-            Sysexit::NoUser,
-            format!("user {name:?} cannot be looked up: {e}"),
-        )),
+        Ok(None) => Err(Failure::new(Sysexit::NoUser, format!("no user {name:?}; create it, or name another with -u"))),
+        Err(e) => Err(Failure::new(Sysexit::NoUser, format!("user {name:?} cannot be looked up: {e}"))),
     }
 }

@@ -21,11 +21,7 @@ pub struct MemoryPort {
 }
 
 impl Port for MemoryPort {
-    fn drive(
-        &mut self,
-        budget: usize,
-        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
-    ) -> io::Result<usize> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
         let mut n = 0;
         while n < budget {
             let Some(mut frame) = self.incoming.pop_front() else {

@@ -19,11 +19,7 @@ pub trait Port {
     ///
     /// # Errors
     /// The port is of no use any more (the interface has gone). A frame that cannot be sent is no error, but counted.
-    fn drive(
-        &mut self,
-        budget: usize,
-        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
-    ) -> io::Result<usize>;
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize>;
 
     /// Sends a frame that the engine originates: whole, with finished checksums.
     ///

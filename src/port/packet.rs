@@ -29,6 +29,8 @@ pub struct PacketPort {
     wake: WakeReceiver,
     buffer: Box<[u8]>,
     losses: Losses,
+    /// May a tagged frame wait? They are rare, and looking costs a system call.
+    tagged_waits: bool,
 }
 
 impl PacketPort {
@@ -36,11 +38,7 @@ impl PacketPort {
     ///
     /// # Errors
     /// The system's: not permitted, no such interface.
-    pub fn open(
-        interface: &Interface,
-        vips: &[IpAddr],
-        wake: WakeReceiver,
-    ) -> io::Result<PacketPort> {
+    pub fn open(interface: &Interface, vips: &[IpAddr], wake: WakeReceiver) -> io::Result<PacketPort> {
         let mut sockets = os::open_packet_sockets(interface.index, vips)?;
         let config = datalink::Config {
             // pnet closes the descriptor that it is given.
@@ -60,11 +58,9 @@ impl PacketPort {
                 wake,
                 buffer: vec![0; BUFFER].into_boxed_slice(),
                 losses: Losses::default(),
+                tagged_waits: true,
             }),
-            _ => Err(io::Error::new(
-                ErrorKind::Unsupported,
-                "not an Ethernet interface",
-            )),
+            _ => Err(io::Error::new(ErrorKind::Unsupported, "not an Ethernet interface")),
         }
     }
 }
@@ -81,20 +77,14 @@ enum Trouble {
 
 fn trouble(e: io::Error) -> Trouble {
     match (e.kind(), e.raw_os_error().map(Errno::from_raw)) {
-        (ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted, _) => {
-            Trouble::Nothing
-        }
+        (ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted, _) => Trouble::Nothing,
         (_, Some(Errno::ENXIO | Errno::ENODEV | Errno::EBADF)) => Trouble::Gone(e),
         _ => Trouble::Frame,
     }
 }
 
 impl Port for PacketPort {
-    fn drive(
-        &mut self,
-        budget: usize,
-        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
-    ) -> io::Result<usize> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
         let mut n = 0;
         while n < budget {
             let length = match self.receiver.next() {
@@ -120,21 +110,20 @@ impl Port for PacketPort {
             n += 1;
             self.decide(length, decide)?;
         }
-        while n < budget {
-            let Some(length) =
-                self.sockets
-                    .tagged
-                    .receive(&mut self.buffer)
-                    .or_else(|e| match trouble(e) {
-                        Trouble::Gone(e) => Err(e),
-                        _ => Ok(None),
-                    })?
-            else {
+        while n < budget && self.tagged_waits {
+            let received = self.sockets.tagged.receive(&mut self.buffer).or_else(|e| match trouble(e) {
+                Trouble::Gone(e) => Err(e),
+                _ => Ok(None),
+            })?;
+            let Some(length) = received else {
+                self.tagged_waits = false;
                 break;
             };
             n += 1;
             self.decide(length, decide)?;
         }
+        // Who is never idle never waits, and so is not told of tagged frames.
+        self.tagged_waits |= n == budget;
         Ok(n)
     }
 
@@ -160,14 +149,13 @@ impl Port for PacketPort {
             None => PollTimeout::NONE,
             Some(until) => {
                 // Rounded up: a timer that is looked at too early would be looked at again and again.
-                let left =
-                    until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+                let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
                 PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
             }
         };
         let wake = self.wake.as_fd();
-        let mut fds = [plain.unwrap_or(wake), tagged.unwrap_or(wake), wake]
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut fds =
+            [plain.unwrap_or(wake), tagged.unwrap_or(wake), wake].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),
@@ -176,6 +164,7 @@ impl Port for PacketPort {
         if wake.contains(PollFlags::POLLIN) {
             self.wake.clear();
         }
+        self.tagged_waits |= tagged.contains(PollFlags::POLLIN);
         if (plain | tagged).contains(PollFlags::POLLERR) {
             self.clear_error();
         }
@@ -190,11 +179,7 @@ impl Port for PacketPort {
 
 impl PacketPort {
     #[inline]
-    fn decide(
-        &mut self,
-        length: usize,
-        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
-    ) -> io::Result<()> {
+    fn decide(&mut self, length: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<()> {
         let Some(frame) = self.buffer.get_mut(FRAME_PREFIX..length.max(FRAME_PREFIX)) else {
             return Ok(());
         };

@@ -27,47 +27,25 @@ impl PcapPort {
     /// # Errors
     /// A file that cannot be opened, or is no pcap file of Ethernet frames; the message names it.
     pub fn open(input: &Path, output: Option<&Path>) -> io::Result<PcapPort> {
-        let named = |path: &Path, e: &dyn std::fmt::Display| {
-            io::Error::other(format!("{}: {e}", path.display()))
-        };
+        let named = |path: &Path, e: &dyn std::fmt::Display| io::Error::other(format!("{}: {e}", path.display()));
         let file = File::open(input).map_err(|e| named(input, &e))?;
         let reader = PcapReader::new(BufReader::new(file)).map_err(|e| {
-            named(
-                input,
-                &format!("not a pcap file ({e}); pcapng can be converted: tcpdump -r IN -w OUT"),
-            )
+            named(input, &format!("not a pcap file ({e}); pcapng can be converted: tcpdump -r IN -w OUT"))
         })?;
         let link = reader.header().datalink;
         if link != DataLink::ETHERNET {
-            return Err(named(
-                input,
-                &format!("holds {link:?} frames, not Ethernet"),
-            ));
+            return Err(named(input, &format!("holds {link:?} frames, not Ethernet")));
         }
         let writer = match output {
             None => None,
             Some(path) => {
                 let file = File::create(path).map_err(|e| named(path, &e))?;
-                let header = PcapHeader {
-                    snaplen: 262_144,
-                    datalink: DataLink::ETHERNET,
-                    ..PcapHeader::default()
-                };
-                Some(
-                    PcapWriter::with_header(BufWriter::new(file), header)
-                        .map_err(|e| named(path, &e))?,
-                )
+                let header = PcapHeader { snaplen: 262_144, datalink: DataLink::ETHERNET, ..PcapHeader::default() };
+                Some(PcapWriter::with_header(BufWriter::new(file), header).map_err(|e| named(path, &e))?)
             }
         };
         let start = Instant::now();
-        Ok(PcapPort {
-            reader,
-            writer,
-            start,
-            first: None,
-            now: start,
-            ended: false,
-        })
+        Ok(PcapPort { reader, writer, start, first: None, now: start, ended: false })
     }
 
     /// The time of the frame that was read last.
@@ -96,9 +74,7 @@ impl PcapPort {
             self.ended = true;
             return Ok(None);
         };
-        let packet = packet.map_err(|e| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("damaged capture: {e}"))
-        })?;
+        let packet = packet.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("damaged capture: {e}")))?;
         let first = *self.first.get_or_insert(packet.timestamp);
         self.now = self.start + packet.timestamp.saturating_sub(first);
         Ok(Some(packet.data.into_owned()))
@@ -106,11 +82,7 @@ impl PcapPort {
 }
 
 impl Port for PcapPort {
-    fn drive(
-        &mut self,
-        budget: usize,
-        decide: &mut impl FnMut(&mut [u8]) -> Verdict,
-    ) -> io::Result<usize> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
         for n in 0..budget {
             let Some(mut frame) = self.read()? else {
                 return Ok(n);
@@ -128,13 +100,10 @@ impl Port for PcapPort {
         };
         let time = self.first.unwrap_or_default() + self.now.saturating_duration_since(self.start);
         let packet = PcapPacket::new(time, frame.len() as u32, frame);
-        writer
-            .write_packet(&packet)
-            .map(|_| ())
-            .map_err(|e| match e {
-                PcapError::IoError(e) => e,
-                other => io::Error::other(other.to_string()),
-            })
+        writer.write_packet(&packet).map(|_| ()).map_err(|e| match e {
+            PcapError::IoError(e) => e,
+            other => io::Error::other(other.to_string()),
+        })
     }
 
     fn wait(&mut self, _until: Option<Instant>) -> io::Result<()> {

@@ -51,13 +51,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Message>, Malformed> {
     if !mac(8).is_station() {
         return Err(Malformed::Field);
     }
-    Ok(Some(Message {
-        operation,
-        sender_mac: mac(8),
-        sender: address(14),
-        target_mac: mac(18),
-        target: address(24),
-    }))
+    Ok(Some(Message { operation, sender_mac: mac(8), sender: address(14), target_mac: mac(18), target: address(24) }))
 }
 
 impl Message {
@@ -110,10 +104,7 @@ mod tests {
         let mut bytes = REQUEST.to_bytes();
         bytes[1] = 6;
         assert_eq!(parse(&bytes), Ok(None));
-        let broadcaster = Message {
-            sender_mac: Mac::BROADCAST,
-            ..REQUEST
-        };
+        let broadcaster = Message { sender_mac: Mac::BROADCAST, ..REQUEST };
         assert_eq!(parse(&broadcaster.to_bytes()), Err(Malformed::Field));
     }
 }

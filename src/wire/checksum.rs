@@ -31,21 +31,13 @@ impl Sum {
 
     /// Adds the pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1). `length` is that of the upper layer, bytes.
     #[must_use]
-    pub fn pseudo_header(
-        self,
-        source: IpAddr,
-        destination: IpAddr,
-        protocol: u8,
-        length: usize,
-    ) -> Sum {
+    pub fn pseudo_header(self, source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Sum {
         let sum = match (source, destination) {
             (IpAddr::V4(s), IpAddr::V4(d)) => self.bytes(&s.octets()).bytes(&d.octets()),
             (IpAddr::V6(s), IpAddr::V6(d)) => self.bytes(&s.octets()).bytes(&d.octets()),
             _ => self,
         };
-        sum.word((length >> 16) as u16)
-            .word(length as u16)
-            .word(u16::from(protocol))
+        sum.word((length >> 16) as u16).word(length as u16).word(u16::from(protocol))
     }
 
     /// The folded sum: 0xffff over data that holds its own right checksum.
@@ -97,19 +89,10 @@ pub fn finish(frame: &mut [u8]) -> Finish {
     let Some(segment) = frame.get_mut(l4) else {
         return Finish::Untouched;
     };
-    let Some(field) = segment
-        .get(at..)
-        .and_then(|rest| rest.first_chunk::<2>())
-        .copied()
-    else {
+    let Some(field) = segment.get(at..).and_then(|rest| rest.first_chunk::<2>()).copied() else {
         return Finish::Untouched;
     };
-    let pseudo = Sum::default().pseudo_header(
-        header.source,
-        header.destination,
-        header.protocol,
-        segment.len(),
-    );
+    let pseudo = Sum::default().pseudo_header(header.source, header.destination, header.protocol, segment.len());
     let stored = u16::from_be_bytes(field);
     if stored != pseudo.fold() || pseudo.bytes(segment).fold() == 0xffff {
         return Finish::Untouched;
@@ -136,21 +119,13 @@ mod tests {
 
     #[test]
     fn update_agrees_with_a_fresh_sum() {
-        for (a, b) in [
-            (0x0800u16, 0x0000u16),
-            (0xffff, 0),
-            (0, 0xffff),
-            (0x1234, 0xfedc),
-        ] {
+        for (a, b) in [(0x0800u16, 0x0000u16), (0xffff, 0), (0, 0xffff), (0x1234, 0xfedc)] {
             let rest = [0x45, 0x00, 0x12, 0x34];
             let before = Sum::default().bytes(&rest).word(a).checksum();
             let after = Sum::default().bytes(&rest).word(b).checksum();
             let updated = update(before, a, b);
             // 0x0000 and 0xffff are the same number in one's complement.
-            assert!(
-                updated == after || (updated ^ after) == 0xffff && (after == 0 || after == 0xffff),
-                "{a:x} {b:x}"
-            );
+            assert!(updated == after || (updated ^ after) == 0xffff && (after == 0 || after == 0xffff), "{a:x} {b:x}");
         }
     }
 }

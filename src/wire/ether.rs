@@ -53,11 +53,7 @@ impl Mac {
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let m = self.0;
-        write!(
-            f,
-            "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-            m[0], m[1], m[2], m[3], m[4], m[5]
-        )
+        write!(f, "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", m[0], m[1], m[2], m[3], m[4], m[5])
     }
 }
 
@@ -92,11 +88,7 @@ impl FromStr for Mac {
             }
             *octet = u8::from_str_radix(part, 16).map_err(|_| BadMac)?;
         }
-        if parts.next().is_some() {
-            Err(BadMac)
-        } else {
-            Ok(Mac(octets))
-        }
+        if parts.next().is_some() { Err(BadMac) } else { Ok(Mac(octets)) }
     }
 }
 

@@ -49,16 +49,8 @@ pub fn parse(proto: u8, message: &[u8]) -> Result<Message, Malformed> {
     if is_error {
         return quote(&message[8..]).map(Message::Error);
     }
-    let echo = if proto == protocol::ICMP {
-        ECHO_REQUEST_V4
-    } else {
-        ECHO_REQUEST_V6
-    };
-    Ok(if head[0] == echo && head[1] == 0 {
-        Message::EchoRequest
-    } else {
-        Message::Other
-    })
+    let echo = if proto == protocol::ICMP { ECHO_REQUEST_V4 } else { ECHO_REQUEST_V6 };
+    Ok(if head[0] == echo && head[1] == 0 { Message::EchoRequest } else { Message::Other })
 }
 
 fn quote(packet: &[u8]) -> Result<Quote, Malformed> {
@@ -71,12 +63,7 @@ fn quote(packet: &[u8]) -> Result<Quote, Malformed> {
         ),
         _ => None,
     };
-    Ok(Quote {
-        source: header.source,
-        destination: header.destination,
-        protocol: header.protocol,
-        ports,
-    })
+    Ok(Quote { source: header.source, destination: header.destination, protocol: header.protocol, ports })
 }
 
 /// Turns the echo request `message` into its reply, in place: the type changes, and the checksum by as much.
@@ -84,11 +71,8 @@ pub fn make_echo_reply(proto: u8, message: &mut [u8]) {
     let Some(head) = message.first_chunk_mut::<4>() else {
         return;
     };
-    let (from, to) = if proto == protocol::ICMP {
-        (ECHO_REQUEST_V4, ECHO_REPLY_V4)
-    } else {
-        (ECHO_REQUEST_V6, ECHO_REPLY_V6)
-    };
+    let (from, to) =
+        if proto == protocol::ICMP { (ECHO_REQUEST_V4, ECHO_REPLY_V4) } else { (ECHO_REQUEST_V6, ECHO_REPLY_V6) };
     let old = u16::from_be_bytes([head[2], head[3]]);
     let new = checksum::update(old, u16::from(from) << 8, u16::from(to) << 8);
     head[0] = to;
@@ -102,27 +86,14 @@ mod tests {
     #[test]
     fn an_error_shows_the_flow_that_it_quotes() {
         let mut message = vec![3, 4, 0, 0, 0, 0, 5, 0x78];
-        message.extend([
-            0x45, 0, 5, 220, 0, 1, 0, 0, 63, 6, 0, 0, 10, 0, 0, 100, 192, 0, 2, 7,
-        ]);
+        message.extend([0x45, 0, 5, 220, 0, 1, 0, 0, 63, 6, 0, 0, 10, 0, 0, 100, 192, 0, 2, 7]);
         message.extend([0, 80, 0x9c, 0x40, 0, 0, 0, 1]);
-        let Ok(Message::Error(quote)) = parse(protocol::ICMP, &message) else {
-            panic!("no error seen")
-        };
+        let Ok(Message::Error(quote)) = parse(protocol::ICMP, &message) else { panic!("no error seen") };
         assert_eq!(quote.source.to_string(), "10.0.0.100");
         assert_eq!(quote.destination.to_string(), "192.0.2.7");
-        assert_eq!(
-            quote.ports,
-            Some(l4::Ports {
-                source: 80,
-                destination: 40000
-            })
-        );
+        assert_eq!(quote.ports, Some(l4::Ports { source: 80, destination: 40000 }));
         // The ports are cut off.
-        assert_eq!(
-            parse(protocol::ICMP, &message[..32]),
-            Err(Malformed::Truncated)
-        );
+        assert_eq!(parse(protocol::ICMP, &message[..32]), Err(Malformed::Truncated));
     }
 
     #[test]

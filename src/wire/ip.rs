@@ -78,12 +78,8 @@ enum Extent {
 #[inline]
 pub fn destination(ethertype: u16, packet: &[u8]) -> Option<IpAddr> {
     match ethertype {
-        ether::IPV4 => array::<4>(packet, 16)
-            .ok()
-            .map(|a| IpAddr::V4(Ipv4Addr::from(a))),
-        ether::IPV6 => array::<16>(packet, 24)
-            .ok()
-            .map(|a| IpAddr::V6(Ipv6Addr::from(a))),
+        ether::IPV4 => array::<4>(packet, 16).ok().map(|a| IpAddr::V4(Ipv4Addr::from(a))),
+        ether::IPV6 => array::<16>(packet, 24).ok().map(|a| IpAddr::V6(Ipv6Addr::from(a))),
         _ => None,
     }
 }
@@ -118,10 +114,7 @@ pub fn parse_quoted(packet: &[u8]) -> Result<Header, Malformed> {
 pub fn locate(frame: &[u8]) -> Option<(Header, Range<usize>)> {
     let eth = ether::parse(frame).ok()?;
     let header = parse(eth.ethertype, frame.get(eth.payload..)?).ok()?;
-    Some((
-        header,
-        eth.payload + header.payload..eth.payload + header.end,
-    ))
+    Some((header, eth.payload + header.payload..eth.payload + header.end))
 }
 
 #[inline]
@@ -144,10 +137,8 @@ fn ipv4(packet: &[u8], extent: Extent) -> Result<Header, Malformed> {
     };
     let flags = u16::from_be_bytes([head[6], head[7]]);
     let (more, offset) = (flags & 0x2000 != 0, (flags & 0x1fff) << 3);
-    let fragment = (more || offset != 0).then(|| Fragment {
-        id: u32::from(u16::from_be_bytes([head[4], head[5]])),
-        offset,
-    });
+    let fragment =
+        (more || offset != 0).then(|| Fragment { id: u32::from(u16::from_be_bytes([head[4], head[5]])), offset });
     Ok(Header {
         source: IpAddr::V4(Ipv4Addr::new(head[12], head[13], head[14], head[15])),
         destination: IpAddr::V4(Ipv4Addr::new(head[16], head[17], head[18], head[19])),
@@ -173,17 +164,8 @@ fn ipv6(packet: &[u8], extent: Extent) -> Result<Header, Malformed> {
         Extent::Whole => total,
         Extent::Quoted => packet.len(),
     };
-    let (protocol, payload, fragment) =
-        upper_layer(packet.get(..end).ok_or(Malformed::TotalLength)?, head[6])?;
-    Ok(Header {
-        source,
-        destination,
-        protocol,
-        hop_limit: head[7],
-        fragment,
-        payload,
-        end,
-    })
+    let (protocol, payload, fragment) = upper_layer(packet.get(..end).ok_or(Malformed::TotalLength)?, head[6])?;
+    Ok(Header { source, destination, protocol, hop_limit: head[7], fragment, payload, end })
 }
 
 /// Walks the extension headers of an IPv6 packet: (protocol, where it starts, fragment).
@@ -198,10 +180,7 @@ fn upper_layer(packet: &[u8], mut next: u8) -> Result<(u8, usize, Option<Fragmen
                 let word = u16::from_be_bytes([head[2], head[3]]);
                 let (offset, more) = (word & 0xfff8, word & 1 != 0);
                 if more || offset != 0 {
-                    fragment = Some(Fragment {
-                        id: u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
-                        offset,
-                    });
+                    fragment = Some(Fragment { id: u32::from_be_bytes([head[4], head[5], head[6], head[7]]), offset });
                 }
                 if offset != 0 {
                     // What follows is the middle of the datagram, no header.
@@ -249,10 +228,7 @@ mod tests {
         rest.extend([0; 14]);
         rest.extend([9; 20]);
         let header = parse(ether::IPV6, &v6(protocol::HOP_BY_HOP, &rest)).unwrap();
-        assert_eq!(
-            (header.protocol, header.payload, header.end),
-            (protocol::TCP, 64, 84)
-        );
+        assert_eq!((header.protocol, header.payload, header.end), (protocol::TCP, 64, 84));
     }
 
     #[test]
@@ -267,31 +243,19 @@ mod tests {
     fn a_later_ipv6_fragment_has_no_upper_header() {
         let rest = [protocol::ROUTING, 0, 0x05, 0xa8, 0, 0, 0, 7, 1, 2, 3];
         let header = parse(ether::IPV6, &v6(protocol::FRAGMENT, &rest)).unwrap();
-        assert_eq!(
-            header.fragment,
-            Some(Fragment {
-                id: 7,
-                offset: 0x5a8
-            })
-        );
+        assert_eq!(header.fragment, Some(Fragment { id: 7, offset: 0x5a8 }));
         assert_eq!(header.protocol, protocol::ROUTING);
     }
 
     #[test]
     fn endless_extension_headers_are_malformed() {
-        let rest: Vec<u8> =
-            [protocol::DESTINATION, 0, 0, 0, 0, 0, 0, 0].repeat(MAX_EXTENSION_HEADERS + 2);
-        assert_eq!(
-            parse(ether::IPV6, &v6(protocol::DESTINATION, &rest)),
-            Err(Malformed::ExtensionHeaders)
-        );
+        let rest: Vec<u8> = [protocol::DESTINATION, 0, 0, 0, 0, 0, 0, 0].repeat(MAX_EXTENSION_HEADERS + 2);
+        assert_eq!(parse(ether::IPV6, &v6(protocol::DESTINATION, &rest)), Err(Malformed::ExtensionHeaders));
     }
 
     #[test]
     fn ipv4_lengths_are_checked_and_padding_is_not_payload() {
-        let mut p = vec![
-            0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
-        ];
+        let mut p = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
         p.extend([0; 26]); // 8 bytes of UDP, 18 of padding
         assert_eq!(parse(ether::IPV4, &p).unwrap().end, 28);
         p[3] = 19;

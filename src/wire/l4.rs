@@ -45,10 +45,7 @@ pub fn ports(proto: u8, segment: &[u8]) -> Result<Ports, Malformed> {
 #[inline]
 pub fn leading_ports(segment: &[u8]) -> Result<Ports, Malformed> {
     let head: [u8; 8] = array(segment, 0).map_err(|_| Malformed::TinyFragment)?;
-    Ok(Ports {
-        source: u16::from_be_bytes([head[0], head[1]]),
-        destination: u16::from_be_bytes([head[2], head[3]]),
-    })
+    Ok(Ports { source: u16::from_be_bytes([head[0], head[1]]), destination: u16::from_be_bytes([head[2], head[3]]) })
 }
 
 #[cfg(test)]
@@ -60,21 +57,12 @@ mod tests {
         let mut segment = [0u8; 20];
         segment[..4].copy_from_slice(&[0x12, 0x34, 0, 80]);
         segment[12] = 5 << 4;
-        assert_eq!(
-            ports(protocol::TCP, &segment),
-            Ok(Ports {
-                source: 0x1234,
-                destination: 80
-            })
-        );
+        assert_eq!(ports(protocol::TCP, &segment), Ok(Ports { source: 0x1234, destination: 80 }));
         segment[12] = 6 << 4;
         assert_eq!(ports(protocol::TCP, &segment), Err(Malformed::HeaderLength));
         segment[12] = 4 << 4;
         assert_eq!(ports(protocol::TCP, &segment), Err(Malformed::HeaderLength));
-        assert_eq!(
-            ports(protocol::TCP, &segment[..19]),
-            Err(Malformed::Truncated)
-        );
+        assert_eq!(ports(protocol::TCP, &segment[..19]), Err(Malformed::Truncated));
     }
 
     #[test]

@@ -54,11 +54,7 @@ impl std::error::Error for Malformed {}
 /// The `N` bytes at `at`, or [`Malformed::Truncated`].
 #[inline]
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk::<N>())
-        .copied()
-        .ok_or(Malformed::Truncated)
+    bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().ok_or(Malformed::Truncated)
 }
 
 /// The big-endian 16-bit field at `at`.

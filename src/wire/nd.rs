@@ -53,9 +53,7 @@ pub fn parse(ip: &ip::Header, message: &[u8]) -> Result<Message, Malformed> {
     if ip.hop_limit != 255 || head[1] != 0 || target.is_multicast() {
         return Err(Malformed::Field);
     }
-    let sum = Sum::default()
-        .pseudo_header(ip.source, ip.destination, protocol::ICMPV6, message.len())
-        .bytes(message);
+    let sum = Sum::default().pseudo_header(ip.source, ip.destination, protocol::ICMPV6, message.len()).bytes(message);
     if sum.fold() != 0xffff {
         return Err(Malformed::Checksum);
     }
@@ -73,12 +71,7 @@ pub fn parse(ip: &ip::Header, message: &[u8]) -> Result<Message, Malformed> {
                 return Err(Malformed::Field);
             }
             let target_mac = link_layer_option(&message[24..], TARGET_LINK_LAYER)?;
-            Ok(Message::Advertisement {
-                target,
-                target_mac,
-                solicited,
-                override_cache,
-            })
+            Ok(Message::Advertisement { target, target_mac, solicited, override_cache })
         }
         _ => Err(Malformed::Field),
     }
@@ -106,16 +99,7 @@ fn link_layer_option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, Malf
 /// The solicited-node multicast address of `address` (RFC 4291, section 2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let a = address.octets();
-    Ipv6Addr::new(
-        0xff02,
-        0,
-        0,
-        0,
-        0,
-        1,
-        0xff00 | u16::from(a[13]),
-        u16::from_be_bytes([a[14], a[15]]),
-    )
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a[13]), u16::from_be_bytes([a[14], a[15]]))
 }
 
 /// The Ethernet group of an IPv6 multicast address (RFC 2464, section 7).
@@ -145,18 +129,8 @@ pub fn solicitation(route: Route, target: Ipv6Addr) -> Vec<u8> {
 
 /// An advertisement of `target`, as a whole frame: override always set, solicited unless it goes to a group.
 pub fn advertisement(route: Route, target: Ipv6Addr) -> Vec<u8> {
-    let solicited = if route.destination.is_multicast() {
-        0
-    } else {
-        0x40
-    };
-    frame(
-        route,
-        ADVERTISEMENT,
-        solicited | 0x20,
-        target,
-        Some(TARGET_LINK_LAYER),
-    )
+    let solicited = if route.destination.is_multicast() { 0 } else { 0x40 };
+    frame(route, ADVERTISEMENT, solicited | 0x20, target, Some(TARGET_LINK_LAYER))
 }
 
 fn frame(route: Route, kind: u8, flags: u8, target: Ipv6Addr, option: Option<u8>) -> Vec<u8> {
@@ -168,10 +142,8 @@ fn frame(route: Route, kind: u8, flags: u8, target: Ipv6Addr, option: Option<u8>
         message.extend(route.mac.0);
     }
     let (source, destination) = (IpAddr::V6(route.source), IpAddr::V6(route.destination));
-    let sum = Sum::default()
-        .pseudo_header(source, destination, protocol::ICMPV6, message.len())
-        .bytes(&message)
-        .checksum();
+    let sum =
+        Sum::default().pseudo_header(source, destination, protocol::ICMPV6, message.len()).bytes(&message).checksum();
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 
     let mut frame = Vec::with_capacity(ether::HEADER_LEN + 40 + message.len());
@@ -197,12 +169,7 @@ mod tests {
     }
 
     fn route(destination: Ipv6Addr) -> Route {
-        Route {
-            mac: MAC,
-            source: "fe80::2".parse().unwrap(),
-            destination_mac: multicast_mac(destination),
-            destination,
-        }
+        Route { mac: MAC, source: "fe80::2".parse().unwrap(), destination_mac: multicast_mac(destination), destination }
     }
 
     #[test]
@@ -210,22 +177,11 @@ mod tests {
         let target: Ipv6Addr = "fd00::11".parse().unwrap();
         let ns = solicitation(route(solicited_node(target)), target);
         assert_eq!(&ns[..6], &[0x33, 0x33, 0xff, 0, 0, 0x11]);
-        assert_eq!(
-            read(&ns),
-            Ok(Message::Solicitation {
-                target,
-                source_mac: Some(MAC)
-            })
-        );
+        assert_eq!(read(&ns), Ok(Message::Solicitation { target, source_mac: Some(MAC) }));
         let na = advertisement(route(ALL_NODES), target);
         assert_eq!(
             read(&na),
-            Ok(Message::Advertisement {
-                target,
-                target_mac: Some(MAC),
-                solicited: false,
-                override_cache: true
-            })
+            Ok(Message::Advertisement { target, target_mac: Some(MAC), solicited: false, override_cache: true })
         );
     }
 
@@ -246,13 +202,7 @@ mod tests {
 
     #[test]
     fn an_option_of_length_zero_is_malformed() {
-        assert_eq!(
-            link_layer_option(&[1, 0, 0, 0, 0, 0, 0, 0], 1),
-            Err(Malformed::HeaderLength)
-        );
-        assert_eq!(
-            link_layer_option(&[1, 2, 0, 0, 0, 0, 0, 0], 1),
-            Err(Malformed::HeaderLength)
-        );
+        assert_eq!(link_layer_option(&[1, 0, 0, 0, 0, 0, 0, 0], 1), Err(Malformed::HeaderLength));
+        assert_eq!(link_layer_option(&[1, 2, 0, 0, 0, 0, 0, 0], 1), Err(Malformed::HeaderLength));
     }
 }

@@ -15,7 +15,8 @@ use crate::wire::ether::Mac;
 use crate::wire::nd;
 
 /// What to do when packet sockets are refused.
-pub const PERMISSION_REMEDY: &str = "bpf(4) devices have to be readable and writable: run it as root, or give its user a devfs rule for bpf*";
+pub const PERMISSION_REMEDY: &str =
+    "bpf(4) devices have to be readable and writable: run it as root, or give its user a devfs rule for bpf*";
 
 /// Bytes before each frame: none.
 pub const FRAME_PREFIX: usize = 0;
@@ -36,10 +37,7 @@ pub struct PacketSockets {
 /// # Errors
 /// None.
 pub fn open_packet_sockets(_index: u32, _vips: &[IpAddr]) -> io::Result<PacketSockets> {
-    Ok(PacketSockets {
-        plain: None,
-        tagged: TaggedReceiver,
-    })
+    Ok(PacketSockets { plain: None, tagged: TaggedReceiver })
 }
 
 /// Makes the prefix of a frame that the engine originates: there is none.
@@ -78,15 +76,8 @@ impl IngressDrop {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`].
-    pub fn install(
-        _interface: &str,
-        _vips: &[VipConfig],
-        _protocols: Protocols,
-    ) -> io::Result<IngressDrop> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "bpf(4) leaves every frame to the host, too",
-        ))
+    pub fn install(_interface: &str, _vips: &[VipConfig], _protocols: Protocols) -> io::Result<IngressDrop> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "bpf(4) leaves every frame to the host, too"))
     }
 }
 
@@ -125,10 +116,7 @@ pub fn drop_privileges(user: &User) -> Result<(), Failure> {
     let refused = |what: &str, e: nix::Error| {
         Failure::new(
             Sysexit::NoPerm,
-            format!(
-                "cannot become user {:?} ({what}: {e}); start as root, or leave -u out",
-                user.name
-            ),
+            format!("cannot become user {:?} ({what}: {e}); start as root, or leave -u out", user.name),
         )
     };
     setgroups(&[user.gid]).map_err(|e| refused("setgroups", e))?;

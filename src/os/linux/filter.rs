@@ -44,9 +44,7 @@ pub(super) fn program(tag: Tag, vips: &[IpAddr]) -> Vec<sock_filter> {
     ];
     for vip in vips {
         match vip {
-            IpAddr::V4(vip) => {
-                v4.extend([op(JMP_JEQ_K, 0, 1, vip.to_bits()), op(RET_K, 0, 0, ACCEPT)])
-            }
+            IpAddr::V4(vip) => v4.extend([op(JMP_JEQ_K, 0, 1, vip.to_bits()), op(RET_K, 0, 0, ACCEPT)]),
             IpAddr::V6(vip) => {
                 let words = vip.octets();
                 for (n, word) in words.as_chunks::<4>().0.iter().enumerate() {
@@ -140,9 +138,8 @@ mod tests {
 
     #[test]
     fn lets_pass_what_concerns_the_vips_and_nothing_else() {
-        let vips: Vec<IpAddr> = ["10.0.0.100", "fd00::100", "10.0.0.101", "fd00::101"]
-            .map(|a| a.parse().unwrap())
-            .to_vec();
+        let vips: Vec<IpAddr> =
+            ["10.0.0.100", "fd00::100", "10.0.0.101", "fd00::101"].map(|a| a.parse().unwrap()).to_vec();
         let program = program(Tag::Absent, &vips);
         let passes = |frame: &[u8]| run(&program, frame, false).is_some_and(|n| n != 0);
         assert!(passes(&v4([10, 0, 0, 100])) && passes(&v4([10, 0, 0, 101])));
@@ -167,9 +164,7 @@ mod tests {
 
     #[test]
     fn thousands_of_addresses_still_make_a_valid_program() {
-        let vips: Vec<IpAddr> = (0..3000u32)
-            .map(|n| IpAddr::V4((0x0a000000 + n).into()))
-            .collect();
+        let vips: Vec<IpAddr> = (0..3000u32).map(|n| IpAddr::V4((0x0a000000 + n).into())).collect();
         let program = program(Tag::Absent, &vips);
         assert!(program.len() <= 4096);
         assert!(run(&program, &v4([10, 0, 0, 100]), false).is_some_and(|n| n != 0));

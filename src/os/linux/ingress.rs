@@ -30,11 +30,7 @@ impl IngressDrop {
     ///
     /// # Errors
     /// The system's: no nf_tables in this kernel, not permitted.
-    pub fn install(
-        interface: &str,
-        vips: &[VipConfig],
-        protocols: Protocols,
-    ) -> io::Result<IngressDrop> {
+    pub fn install(interface: &str, vips: &[VipConfig], protocols: Protocols) -> io::Result<IngressDrop> {
         let table = format!("pen-dsr-{interface}-{}", std::process::id());
         let mut batch = Batch::new();
         let mut a = Attributes::new();
@@ -52,9 +48,7 @@ impl IngressDrop {
         for rule in vips.iter().flat_map(|vip| rules(*vip, protocols)) {
             let mut a = Attributes::new();
             a.text(1, &table).text(2, "ingress"); // NFTA_RULE_TABLE, NFTA_RULE_CHAIN
-            a.nested(4, |list| {
-                rule.iter().for_each(|expression| expression.put(list))
-            });
+            a.nested(4, |list| rule.iter().for_each(|expression| expression.put(list)));
             batch.message(NFT_MSG_NEWRULE, netlink::CREATE | netlink::APPEND, &a);
         }
         let mut socket = netlink::Socket::open()?;
@@ -69,11 +63,7 @@ enum Expression {
     /// The value under this NFT_META key is that.
     Meta(u32, Vec<u8>),
     /// The bytes at this offset of a header are those.
-    Payload {
-        base: u32,
-        offset: u32,
-        bytes: Vec<u8>,
-    },
+    Payload { base: u32, offset: u32, bytes: Vec<u8> },
     /// Count it.
     Counter,
     /// Drop it.
@@ -94,16 +84,9 @@ impl Expression {
                 });
                 compare(list, value);
             }
-            Expression::Payload {
-                base,
-                offset,
-                bytes,
-            } => {
+            Expression::Payload { base, offset, bytes } => {
                 expression(list, "payload", |a| {
-                    a.be32(1, 1)
-                        .be32(2, *base)
-                        .be32(3, *offset)
-                        .be32(4, bytes.len() as u32);
+                    a.be32(1, 1).be32(2, *base).be32(3, *offset).be32(4, bytes.len() as u32);
                 });
                 compare(list, bytes);
             }
@@ -144,11 +127,7 @@ fn rules(vip: VipConfig, protocols: Protocols) -> Vec<Vec<Expression>> {
     };
     let to_vip = [
         Expression::Meta(META_PROTOCOL, ethertype.to_be_bytes().to_vec()),
-        Expression::Payload {
-            base: NETWORK_HEADER,
-            offset,
-            bytes: address,
-        },
+        Expression::Payload { base: NETWORK_HEADER, offset, bytes: address },
     ];
     let rule = |more: &[Expression]| {
         let mut rule = to_vip.to_vec();
@@ -165,27 +144,13 @@ fn rules(vip: VipConfig, protocols: Protocols) -> Vec<Vec<Expression>> {
         if vip.port == 0 {
             rules.push(rule(&[l4(number)]));
         } else {
-            let port = Expression::Payload {
-                base: TRANSPORT_HEADER,
-                offset: 2,
-                bytes: vip.port.to_be_bytes().to_vec(),
-            };
+            let port =
+                Expression::Payload { base: TRANSPORT_HEADER, offset: 2, bytes: vip.port.to_be_bytes().to_vec() };
             rules.push(rule(&[l4(number), port]));
         }
     }
-    let (icmp, echo) = if vip.address.is_ipv4() {
-        (protocol::ICMP, 8)
-    } else {
-        (protocol::ICMPV6, 128)
-    };
-    rules.push(rule(&[
-        l4(icmp),
-        Expression::Payload {
-            base: TRANSPORT_HEADER,
-            offset: 0,
-            bytes: vec![echo],
-        },
-    ]));
+    let (icmp, echo) = if vip.address.is_ipv4() { (protocol::ICMP, 8) } else { (protocol::ICMPV6, 128) };
+    rules.push(rule(&[l4(icmp), Expression::Payload { base: TRANSPORT_HEADER, offset: 0, bytes: vec![echo] }]));
     rules
 }
 
@@ -195,22 +160,12 @@ mod tests {
 
     #[test]
     fn only_what_is_served_is_dropped() {
-        let vip = VipConfig {
-            address: "10.0.0.100".parse().unwrap(),
-            port: 80,
-        };
+        let vip = VipConfig { address: "10.0.0.100".parse().unwrap(), port: 80 };
         let tcp = rules(vip, Protocols::Tcp);
         assert_eq!(tcp.len(), 2, "the port and echo requests");
-        assert!(tcp[0].contains(&Expression::Payload {
-            base: TRANSPORT_HEADER,
-            offset: 2,
-            bytes: vec![0, 80]
-        }));
+        assert!(tcp[0].contains(&Expression::Payload { base: TRANSPORT_HEADER, offset: 2, bytes: vec![0, 80] }));
         let all = rules(VipConfig { port: 0, ..vip }, Protocols::All);
         assert_eq!(all.len(), 3);
-        assert!(
-            all.iter()
-                .all(|rule| rule.last() == Some(&Expression::Drop))
-        );
+        assert!(all.iter().all(|rule| rule.last() == Some(&Expression::Drop)));
     }
 }

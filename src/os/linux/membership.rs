@@ -23,12 +23,7 @@ impl Memberships {
     /// # Errors
     /// The system's.
     pub fn join(index: u32, vips: &[IpAddr], extra: Option<Mac>) -> io::Result<Memberships> {
-        let packet = socket(
-            AddressFamily::Packet,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
+        let packet = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         let mut mld = Vec::new();
         if let Some(mac) = extra {
             add(&packet, index, libc::PACKET_MR_UNICAST, mac)?;
@@ -36,12 +31,7 @@ impl Memberships {
         for vip in vips {
             let IpAddr::V6(vip) = vip else { continue };
             let group = nd::solicited_node(*vip);
-            add(
-                &packet,
-                index,
-                libc::PACKET_MR_MULTICAST,
-                nd::multicast_mac(group),
-            )?;
+            add(&packet, index, libc::PACKET_MR_MULTICAST, nd::multicast_mac(group))?;
             // Switches that snoop want to hear a report (RFC 3810), which the host's stack sends for a socket.
             let joined = Socket::new(Domain::IPV6, Type::DGRAM, None)
                 .and_then(|s| s.join_multicast_v6(&group, index).map(|()| s));
@@ -50,37 +40,18 @@ impl Memberships {
                 Err(e) => tracing::debug!("no MLD report for {group}: {e}"),
             }
         }
-        Ok(Memberships {
-            _packet: packet,
-            _mld: mld,
-        })
+        Ok(Memberships { _packet: packet, _mld: mld })
     }
 }
 
 fn add(socket: &OwnedFd, index: u32, kind: libc::c_int, mac: Mac) -> io::Result<()> {
     let mut address = [0; 8];
     address[..6].copy_from_slice(&mac.0);
-    let request = libc::packet_mreq {
-        mr_ifindex: index as i32,
-        mr_type: kind as u16,
-        mr_alen: 6,
-        mr_address: address,
-    };
+    let request = libc::packet_mreq { mr_ifindex: index as i32, mr_type: kind as u16, mr_alen: 6, mr_address: address };
     let pointer = std::ptr::from_ref(&request).cast();
     let length = size_of::<libc::packet_mreq>() as libc::socklen_t;
     // SAFETY: the pointer is to a packet_mreq of the given length that outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_ADD_MEMBERSHIP,
-            pointer,
-            length,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, pointer, length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

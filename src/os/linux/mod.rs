@@ -7,11 +7,10 @@ mod privileges;
 mod socket;
 
 /// What to do when packet sockets are refused.
-pub const PERMISSION_REMEDY: &str = "packet sockets need CAP_NET_RAW and CAP_NET_ADMIN: run it as root, or setcap cap_net_raw,cap_net_admin+ep pen-dsr";
+pub const PERMISSION_REMEDY: &str =
+    "packet sockets need CAP_NET_RAW and CAP_NET_ADMIN: run it as root, or setcap cap_net_raw,cap_net_admin+ep pen-dsr";
 
 pub use ingress::IngressDrop;
 pub use membership::Memberships;
 pub use privileges::drop_privileges;
-pub use socket::{
-    FRAME_PREFIX, PacketSockets, READ_TIMEOUT, TaggedReceiver, open_packet_sockets, prepare_send,
-};
+pub use socket::{FRAME_PREFIX, PacketSockets, READ_TIMEOUT, TaggedReceiver, open_packet_sockets, prepare_send};

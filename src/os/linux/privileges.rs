@@ -15,19 +15,14 @@ pub fn drop_privileges(user: &User) -> Result<(), Failure> {
     let refused = |what: &str, e: &dyn std::fmt::Display| {
         Failure::new(
             Sysexit::NoPerm,
-            format!(
-                "cannot become user {:?} ({what}: {e}); start as root, or leave -u out",
-                user.name
-            ),
+            format!("cannot become user {:?} ({what}: {e}); start as root, or leave -u out", user.name),
         )
     };
     prctl::set_keepcaps(true).map_err(|e| refused("keepcaps", &e))?;
     setgroups(&[user.gid]).map_err(|e| refused("setgroups", &e))?;
     setgid(user.gid).map_err(|e| refused("setgid", &e))?;
     setuid(user.uid).map_err(|e| refused("setuid", &e))?;
-    let kept: CapsHashSet = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN]
-        .into_iter()
-        .collect();
+    let kept: CapsHashSet = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().collect();
     caps::clear(None, CapSet::Inheritable).map_err(|e| refused("capabilities", &e))?;
     caps::set(None, CapSet::Effective, &kept).map_err(|e| refused("capabilities", &e))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(|e| refused("capabilities", &e))?;

@@ -46,11 +46,7 @@ pub fn open_packet_sockets(index: u32, vips: &[IpAddr]) -> io::Result<PacketSock
     set(&tagged, libc::PACKET_AUXDATA, 1)?;
     bind(&tagged, index)?;
     let waitable = plain.try_clone()?;
-    Ok(PacketSockets {
-        plain: Some(plain),
-        waitable,
-        tagged: TaggedReceiver { socket: tagged },
-    })
+    Ok(PacketSockets { plain: Some(plain), waitable, tagged: TaggedReceiver { socket: tagged } })
 }
 
 /// Makes the prefix of a frame that the engine originates: nothing is left to the hardware.
@@ -60,23 +56,12 @@ pub fn prepare_send(prefix: &mut [u8]) {
 
 fn open(tag: Tag, vips: &[IpAddr]) -> io::Result<OwnedFd> {
     // Protocol 0: no frame arrives before the socket is bound, that is, before its filter is in place.
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )?;
-    let filter: Vec<SockFilter> = program(tag, vips)
-        .iter()
-        .map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k))
-        .collect();
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let filter: Vec<SockFilter> = program(tag, vips).iter().map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k)).collect();
     SockRef::from(&socket).attach_filter(&filter)?;
     set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set(&socket, libc::PACKET_VNET_HDR, 1)?;
-    for (forced, asked) in [
-        (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-        (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-    ] {
+    for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
         set_option(&socket, libc::SOL_SOCKET, forced, SOCKET_BUFFER as c_int)
             .or_else(|_| set_option(&socket, libc::SOL_SOCKET, asked, SOCKET_BUFFER as c_int))?;
     }
@@ -90,20 +75,9 @@ fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<()> {
 fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let pointer = std::ptr::from_ref(&value).cast::<c_void>();
     // SAFETY: the pointer is to a c_int that outlives the call, and the length is that of a c_int.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            pointer,
-            size_of::<c_int>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size_of::<c_int>() as libc::socklen_t) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Binds to interface number `index`: from now on frames arrive.
@@ -119,18 +93,8 @@ fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
     };
     let pointer = std::ptr::from_ref(&address).cast::<libc::sockaddr>();
     // SAFETY: the pointer is to a sockaddr_ll of the given length that outlives the call.
-    let result = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            pointer,
-            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let result = unsafe { libc::bind(socket.as_raw_fd(), pointer, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The socket that receives tagged frames, and puts their tag back in.
@@ -157,14 +121,8 @@ impl TaggedReceiver {
         };
         // The frame is received around the four bytes that its tag will take.
         let mut parts = [
-            libc::iovec {
-                iov_base: front.as_mut_ptr().cast(),
-                iov_len: front.len(),
-            },
-            libc::iovec {
-                iov_base: behind.as_mut_ptr().cast(),
-                iov_len: behind.len(),
-            },
+            libc::iovec { iov_base: front.as_mut_ptr().cast(), iov_len: front.len() },
+            libc::iovec { iov_base: behind.as_mut_ptr().cast(), iov_len: behind.len() },
         ];
         let mut control = Control([0; 64]);
         // SAFETY: an msghdr of zeros is a valid, empty one.
@@ -175,8 +133,7 @@ impl TaggedReceiver {
         message.msg_controllen = control.0.len() as _;
         // SAFETY: all that `message` points to (two disjoint parts of `buffer`, `control`) is writable, has the length
         // given with it and outlives the call.
-        let received =
-            unsafe { libc::recvmsg(self.socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
+        let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &mut message, libc::MSG_DONTWAIT) };
         let received = match usize::try_from(received) {
             Ok(n) => n,
             Err(_) => {
@@ -190,9 +147,7 @@ impl TaggedReceiver {
         };
         // SAFETY: `message` was filled in by a successful recvmsg, and `control` still lives.
         let tag = unsafe { tag_of(&message) };
-        let Some([a, b, c, d]) =
-            tag.filter(|_| received > head && message.msg_flags & libc::MSG_TRUNC == 0)
-        else {
+        let Some([a, b, c, d]) = tag.filter(|_| received > head && message.msg_flags & libc::MSG_TRUNC == 0) else {
             // Shorter than a header, longer than the buffer, or without the tag that the filter saw: a runt for the engine.
             return Ok(Some(FRAME_PREFIX));
         };
@@ -220,17 +175,12 @@ unsafe fn tag_of(message: &libc::msghdr) -> Option<[u8; 4]> {
         return None;
     }
     // SAFETY: the length was checked to hold a whole tpacket_auxdata; it may be unaligned.
-    let aux = unsafe {
-        std::ptr::read_unaligned(libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>())
-    };
+    let aux = unsafe { std::ptr::read_unaligned(libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>()) };
     if aux.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
         return None;
     }
-    let tpid = if aux.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
-        aux.tp_vlan_tpid
-    } else {
-        libc::ETH_P_8021Q as u16
-    };
+    let tpid =
+        if aux.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0 { aux.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
     let ([a, b], [c, d]) = (tpid.to_be_bytes(), aux.tp_vlan_tci.to_be_bytes());
     Some([a, b, c, d])
 }
@@ -238,10 +188,7 @@ unsafe fn tag_of(message: &libc::msghdr) -> Option<[u8; 4]> {
 /// The offsets in a virtio_net_hdr count from the frame's start, which has just grown by a tag.
 fn shift_offsets(prefix: &mut [u8]) {
     let mut add = |at: usize| {
-        if let Some(field) = prefix
-            .get_mut(at..)
-            .and_then(|rest| rest.first_chunk_mut::<2>())
-        {
+        if let Some(field) = prefix.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>()) {
             *field = (u16::from_ne_bytes(*field).saturating_add(TAG_LEN as u16)).to_ne_bytes();
         }
     };
@@ -262,36 +209,19 @@ fn take_drops(socket: BorrowedFd<'_>) -> u64 {
     let pointer = std::ptr::from_mut(&mut stats).cast::<c_void>();
     // SAFETY: the pointer is to a tpacket_stats, `length` is its size, both outlive the call.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_PACKET,
-            libc::PACKET_STATISTICS,
-            pointer,
-            &mut length,
-        )
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, pointer, &mut length)
     };
-    if result == 0 {
-        u64::from(stats.tp_drops)
-    } else {
-        0
-    }
+    if result == 0 { u64::from(stats.tp_drops) } else { 0 }
 }
 
 impl PacketSockets {
     /// What to poll for frames.
     pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [
-            Some(self.waitable.as_fd()),
-            Some(self.tagged.socket.as_fd()),
-        ]
+        [Some(self.waitable.as_fd()), Some(self.tagged.socket.as_fd())]
     }
 
     /// Frames lost since the last call because they were not read fast enough.
     pub fn take_drops(&self) -> u64 {
-        self.descriptors()
-            .into_iter()
-            .flatten()
-            .map(take_drops)
-            .sum()
+        self.descriptors().into_iter().flatten().map(take_drops).sum()
     }
 }

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto,
-    setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
+    sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -51,11 +51,7 @@ impl Attributes {
         self.bytes(kind, &terminated)
     }
 
-    pub(super) fn nested(
-        &mut self,
-        kind: u16,
-        fill: impl FnOnce(&mut Attributes),
-    ) -> &mut Attributes {
+    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes)) -> &mut Attributes {
         let mut inner = Attributes::new();
         fill(&mut inner);
         self.bytes(kind | NESTED, &inner.0)
@@ -70,10 +66,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new() -> Batch {
-        let mut batch = Batch {
-            bytes: Vec::new(),
-            messages: 0,
-        };
+        let mut batch = Batch { bytes: Vec::new(), messages: 0 };
         batch.append(BATCH_BEGIN, REQUEST, 0, 0, SUBSYSTEM_NFTABLES, &[]);
         batch
     }
@@ -81,27 +74,11 @@ impl Batch {
     pub(super) fn message(&mut self, kind: u8, flags: u16, attributes: &Attributes) {
         self.messages += 1;
         let kind = SUBSYSTEM_NFTABLES << 8 | u16::from(kind);
-        self.append(
-            kind,
-            REQUEST | ACK | flags,
-            self.messages,
-            FAMILY_NETDEV,
-            0,
-            &attributes.0,
-        );
+        self.append(kind, REQUEST | ACK | flags, self.messages, FAMILY_NETDEV, 0, &attributes.0);
     }
 
-    fn append(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        sequence: u32,
-        family: u8,
-        resource: u16,
-        attributes: &[u8],
-    ) {
-        self.bytes
-            .extend((20 + attributes.len() as u32).to_ne_bytes());
+    fn append(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) {
+        self.bytes.extend((20 + attributes.len() as u32).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(flags.to_ne_bytes());
         self.bytes.extend(sequence.to_ne_bytes());
@@ -117,12 +94,7 @@ pub(super) struct Socket(OwnedFd);
 
 impl Socket {
     pub(super) fn open() -> io::Result<Socket> {
-        let fd = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkNetFilter,
-        )?;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(5))?;
         Ok(Socket(fd))
@@ -130,28 +102,15 @@ impl Socket {
 
     /// Sends `batch` and waits for the kernel's word on each of its messages.
     pub(super) fn commit(&mut self, mut batch: Batch) -> io::Result<()> {
-        batch.append(
-            BATCH_END,
-            REQUEST,
-            batch.messages + 1,
-            0,
-            SUBSYSTEM_NFTABLES,
-            &[],
-        );
-        sendto(
-            self.0.as_raw_fd(),
-            &batch.bytes,
-            &NetlinkAddr::new(0, 0),
-            MsgFlags::empty(),
-        )?;
+        batch.append(BATCH_END, REQUEST, batch.messages + 1, 0, SUBSYSTEM_NFTABLES, &[]);
+        sendto(self.0.as_raw_fd(), &batch.bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         let mut open = batch.messages;
         let mut buffer = vec![0; 32 << 10];
         while open > 0 {
             let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
             let mut rest = &buffer[..length];
             while let Some(header) = rest.first_chunk::<20>() {
-                let size =
-                    u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+                let size = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
                 let kind = u16::from_ne_bytes([header[4], header[5]]);
                 let error = i32::from_ne_bytes([header[16], header[17], header[18], header[19]]);
                 if kind == NLMSG_ERROR {
@@ -160,9 +119,7 @@ impl Socket {
                     }
                     open = open.saturating_sub(1);
                 }
-                rest = rest
-                    .get(size.max(20).next_multiple_of(4)..)
-                    .unwrap_or_default();
+                rest = rest.get(size.max(20).next_multiple_of(4)..).unwrap_or_default();
             }
         }
         Ok(())

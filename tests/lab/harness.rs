@@ -1,0 +1,294 @@
+//! Runs each test in a sandbox of its own (scripts/sandbox), on the segment that scripts/lab makes there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The virtual addresses of the lab.
+pub const VIP4: &str = "10.0.0.100";
+pub const VIP6: &str = "fd00::100";
+/// The client's addresses end in these.
+pub const CLIENTS: [u8; 8] = [1, 3, 4, 5, 6, 7, 8, 9];
+/// The three backends of most tests.
+pub const BACKENDS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
+
+/// scripts/sandbox says with this that no namespaces can be made.
+const EX_TEMPFAIL: i32 = 75;
+/// Nothing in the lab takes this long, unless it does not work.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs `body` on a segment made with `options` (see scripts/lab). `needs` are the commands that it uses.
+pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)) {
+    if let Some(missing) = needs.iter().find(|command| !on_path(command)) {
+        println!("SKIPPED lab::{name}: {missing} is not installed");
+        return;
+    }
+    if std::env::var_os("PEN_DSR_SANDBOX").is_none() {
+        return enter_sandbox(name);
+    }
+    let up = script("lab").arg("up").args(options).output().expect("scripts/lab runs");
+    assert!(up.status.success(), "scripts/lab up: {}", text(&up));
+    let directory =
+        std::env::temp_dir().join(format!("pen-dsr-lab-{}-{}", name.replace("::", "-"), std::process::id()));
+    fs::create_dir_all(&directory).expect("a directory for the test's files");
+    let lab = Lab { directory };
+    body(&lab);
+}
+
+fn enter_sandbox(name: &str) {
+    let own = std::env::current_exe().expect("own path");
+    let output = script("sandbox")
+        .arg(own)
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("scripts/sandbox runs");
+    if output.status.code() == Some(EX_TEMPFAIL) {
+        println!("SKIPPED lab::{name}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        return;
+    }
+    // What the test says, without the lines of the inner run's own bookkeeping.
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let said = line.strip_prefix(&format!("test {name} ... ")).unwrap_or(line);
+        if !(said.is_empty() || said == "ok" || said.starts_with("running ") || said.starts_with("test result")) {
+            println!("{said}");
+        }
+    }
+    assert!(output.status.success(), "in the sandbox ({}):\n{}", output.status, text(&output));
+}
+
+fn on_path(command: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(command).exists())
+}
+
+fn script(name: &str) -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name))
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The segment, and a directory for the test's files.
+pub struct Lab {
+    pub directory: PathBuf,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|e| e == "log") {
+                    eprintln!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
+                }
+            }
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Lab {
+    fn command(&self, host: &str, words: &[&str]) -> Command {
+        let mut command = script("lab");
+        command.arg("exec").arg(host).args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command on `host` and returns what it printed; it has to succeed.
+    pub fn run(&self, host: &str, words: &[&str]) -> String {
+        let (status, output) = self.try_run(host, words);
+        assert!(status.success(), "{host}: {words:?}: {status}\n{output}");
+        output
+    }
+
+    /// Runs a command on `host`; its end and what it printed.
+    pub fn try_run(&self, host: &str, words: &[&str]) -> (ExitStatus, String) {
+        let output = self.command(host, words).output().expect("scripts/lab runs");
+        (output.status, text(&output))
+    }
+
+    /// Starts a command on `host`; ended when the returned value is dropped. Its output goes to a log file.
+    pub fn start(&self, host: &str, words: &[&str]) -> Process {
+        let name = Path::new(words[0]).file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let log = (0..).map(|n| self.directory.join(format!("{host}-{name}-{n}.log"))).find(|path| !path.exists());
+        let log = log.expect("a free name");
+        let file = fs::File::create(&log).expect("a log file");
+        let both = file.try_clone().expect("a second handle");
+        let child = self.command(host, words).stdout(file).stderr(both).spawn().expect("scripts/lab runs");
+        Process { child, log }
+    }
+
+    /// Runs `body` in the network of `host`, in a thread of its own.
+    pub fn inside<T: Send + 'static>(
+        &self,
+        host: &str,
+        body: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let namespace = fs::File::open(Path::new("/run/netns").join(host)).expect("the host's namespace");
+        thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("entering the host's network");
+            body()
+        })
+    }
+
+    /// Starts pen-dsr on `lb` and waits until the log says so often "is up".
+    pub fn balancer(&self, arguments: &[&str], backends_up: usize) -> Process {
+        let mut words = vec![env!("CARGO_BIN_EXE_pen-dsr"), "-i", "eth0"];
+        words.extend(arguments);
+        let process = self.start("lb", &words);
+        process.wait_for("the balancer's backends", |log| log.matches("is up").count() >= backends_up);
+        // The VIPs are announced a moment after the start.
+        thread::sleep(Duration::from_millis(300));
+        process
+    }
+
+    /// Starts nginx on `host`: / says the host's name, /big is a file of `big` bytes. The access log has one line per
+    /// request: the client's address and the path.
+    pub fn nginx(&self, host: &str, big: &[u8]) -> Process {
+        let root = self.directory.join(host);
+        fs::create_dir_all(&root).expect("a root directory");
+        fs::write(root.join("big"), big).expect("a big file");
+        let root = root.display();
+        let config = format!(
+            "user root; daemon off; worker_processes 1; pid {root}/pid; error_log {root}/error.log;
+             events {{ worker_connections 512; }}
+             http {{
+               log_format short '$remote_addr $request_uri'; access_log {root}/access short;
+               client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
+               uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5;
+               server {{ listen 80; listen [::]:80; root {root}; location = / {{ return 200 '{host}'; }} }}
+             }}"
+        );
+        let path = self.directory.join(format!("{host}.conf"));
+        fs::write(&path, config).expect("a configuration");
+        let process = self.start(host, &["nginx", "-c", &path.display().to_string()]);
+        self.wait_listening(host, "tcp", 80);
+        process
+    }
+
+    /// The lines of the access log of nginx on `host`.
+    pub fn access(&self, host: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.directory.join(host).join("access")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until something on `host` listens on `port`.
+    pub fn wait_listening(&self, host: &str, protocol: &str, port: u16) {
+        let wanted = format!(":{port:04X} ");
+        let file = format!("/proc/net/{protocol}");
+        wait_until(&format!("{host} listening on {protocol} {port}"), || {
+            let sockets = self.run(host, &["cat", &file, &format!("{file}6")]);
+            // The second column is the local address; a listening TCP socket has state 0A, an open UDP socket 07.
+            sockets.lines().any(|line| {
+                let columns: Vec<&str> = line.split_whitespace().collect();
+                columns.get(1).is_some_and(|local| format!("{local} ").ends_with(&wanted))
+                    && columns.get(3).is_some_and(|state| *state == "0A" || *state == "07")
+            })
+        });
+    }
+
+    /// Who answers an HTTP request from `source` to `url`; what curl says when nobody does.
+    pub fn curl(&self, source: &str, url: &str) -> Result<String, String> {
+        let words = ["curl", "-sS", "-g", "-m", "5", "--interface", source, url];
+        let (status, output) = self.try_run("client", &words);
+        if status.success() { Ok(output.trim().to_owned()) } else { Err(output) }
+    }
+
+    /// A counter of `host`'s eth0, such as rx_bytes.
+    pub fn counter(&self, host: &str, name: &str) -> u64 {
+        // Not from /sys, which shows the namespace that mounted it.
+        let table = self.run(host, &["cat", "/proc/net/dev"]);
+        let line = table.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("eth0");
+        let column = match name {
+            "rx_bytes" => 0,
+            "rx_packets" => 1,
+            "tx_bytes" => 8,
+            "tx_packets" => 9,
+            other => panic!("no counter {other}"),
+        };
+        line.split_whitespace().nth(column).and_then(|n| n.parse().ok()).expect("a number")
+    }
+}
+
+/// A program in the lab.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until its output satisfies `test`.
+    pub fn wait_for(&self, what: &str, test: impl Fn(&str) -> bool) {
+        wait_until(what, || test(&self.output()));
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("the process is there");
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waiting for a child") {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.output());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The balancer's statistics, as it prints them on USR1: the number before `what`, or after it.
+    pub fn statistics(&self) -> String {
+        let before = self.output().len();
+        self.signal(Signal::SIGUSR1);
+        self.wait_for("statistics", |log| {
+            let new = log.get(before..).unwrap_or_default();
+            new.contains("lost by the port") && new.matches("of the slots").count() > 0 && new.ends_with('\n')
+        });
+        thread::sleep(Duration::from_millis(50));
+        self.output().split_off(before)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The number that stands in `text` right behind `label`.
+pub fn number_after(text: &str, label: &str) -> u64 {
+    let at = text.find(label).unwrap_or_else(|| panic!("no {label:?} in:\n{text}")) + label.len();
+    let digits: String = text[at..].chars().skip_while(|c| *c == ' ').take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number behind {label:?} in:\n{text}"))
+}
+
+/// Waits until `test` holds.
+pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !test() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(30));
+    }
+}

@@ -1,0 +1,9 @@
+//! Real clients and servers across network namespaces, with pen-dsr between them.
+//!
+//! Each test makes its own sandbox, as root or in a user namespace; where neither can be had it says SKIPPED and why.
+
+mod frames;
+mod harness;
+mod life;
+mod neighbors;
+mod traffic;
