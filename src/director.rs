@@ -7,7 +7,7 @@ mod notice;
 mod segment;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -202,6 +202,12 @@ impl Director {
                 neighbor.recheck(now);
             }
         }
+    }
+
+    /// The interface has other addresses to ask from than before.
+    pub fn readdress(&mut self, ipv4: Vec<(Ipv4Addr, u8)>, link_local: Option<Ipv6Addr>) {
+        self.segment.ipv4 = ipv4;
+        self.segment.link_local = link_local;
     }
 
     /// Somebody else says that it has VIP number `vip`.

@@ -77,8 +77,7 @@ struct Prepared {
 
 /// The part that lives while the interface does.
 struct Serving {
-    index: u32,
-    was_running: bool,
+    interface: Interface,
     director: Director,
     commands: Sender<Command>,
     reports: Receiver<Report>,
@@ -156,8 +155,7 @@ impl<'a> Appliance<'a> {
             warn!("{}: no link yet", interface.name);
         }
         self.serving = Some(Serving {
-            index: interface.index,
-            was_running: interface.running,
+            interface: interface.clone(),
             director,
             commands,
             reports,
@@ -215,15 +213,23 @@ impl<'a> Appliance<'a> {
     fn watch(&mut self, name: &str) {
         let found = Interface::find(name).ok();
         if let Some(serving) = &mut self.serving {
-            match &found {
-                Some(interface) if interface.index == serving.index => {
-                    if interface.running && !serving.was_running {
+            let known = &serving.interface;
+            match found {
+                Some(interface) if (interface.index, interface.mac) == (known.index, known.mac) => {
+                    if interface.running && !known.running {
                         info!("{name}: the link is back");
                         serving.director.link_up(Instant::now());
-                    } else if !interface.running && serving.was_running {
+                    } else if !interface.running && known.running {
                         error!("{name}: the link is down");
                     }
-                    serving.was_running = interface.running;
+                    if (&interface.ipv4, interface.link_local) != (&known.ipv4, known.link_local) {
+                        debug!("{name}: its addresses have changed");
+                        serving.director.readdress(interface.ipv4.clone(), interface.link_local);
+                    }
+                    serving.interface = interface;
+                }
+                Some(interface) if interface.index == known.index => {
+                    self.stop_serving(&format!("{name} has another MAC, {}: opening it anew", interface.mac));
                 }
                 _ => self.stop_serving(&format!("{name} has gone; waiting for it to return")),
             }

@@ -132,3 +132,16 @@ fn without_permission_it_says_what_to_do() {
         assert!(message.contains("CAP_NET_RAW"), "{message}");
     });
 }
+
+#[test]
+fn an_interface_with_another_mac_is_opened_anew() {
+    lab("life::an_interface_with_another_mac_is_opened_anew", &["--backends", "1"], &["nginx", "curl"], |lab| {
+        let _web = lab.nginx("be1", b"");
+        let balancer = lab.balancer(&[VIP4, BACKENDS[0]], 1);
+        lab.curl("10.0.0.1", "http://10.0.0.100/").expect("an answer");
+        lab.run("lb", &["ip", "link", "set", "eth0", "address", "02:00:00:00:00:99"]);
+        balancer.wait_for("the new MAC", |log| log.contains("eth0 is back") && log.matches("is up").count() == 2);
+        // The client learns of it by the announcement.
+        wait_until("service", || lab.curl("10.0.0.1", "http://10.0.0.100/").is_ok());
+    });
+}
