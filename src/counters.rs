@@ -106,7 +106,12 @@ impl Counters {
         &self.dropped[reason as usize]
     }
 
-    /// Frames dropped for any reason.
+    /// Frames that were lost, for whatever reason, among those dropped.
+    pub fn lost(&self) -> u64 {
+        DropReason::ALL.iter().filter(|reason| reason.is_loss()).map(|&reason| self.dropped(reason).get()).sum()
+    }
+
+    /// Frames dropped for any reason: `received` less `transmitted` and `host`.
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().map(Counter::get).sum()
     }

@@ -294,7 +294,7 @@ impl<'a> Appliance<'a> {
             c.received.frames.get(),
             c.transmitted.frames.get(),
             c.host.frames.get(),
-            c.dropped_total()
+            c.lost()
         );
     }
 }

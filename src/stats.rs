@@ -8,20 +8,24 @@ use crate::verdict::DropReason;
 /// What `counters` say, a line each: totals, VIPs, backends. Numbers of frames and bytes.
 pub fn lines(counters: &Counters, balance: &Balance, tables: &Tables) -> Vec<String> {
     let count = |traffic: &Traffic| format!("{} frames, {} bytes", traffic.frames.get(), traffic.bytes.get());
-    let drops: Vec<String> =
-        DropReason::ALL.iter().map(|&reason| format!("{reason} {}", counters.dropped(reason).get())).collect();
+    let lost = DropReason::ALL.iter().filter(|reason| reason.is_loss());
+    let lost: Vec<String> = lost.map(|&reason| format!("{reason} {}", counters.dropped(reason).get())).collect();
     let mut lines = vec![
         format!("received {}", count(&counters.received)),
         format!("transmitted {}", count(&counters.transmitted)),
         format!("left to the host {}", count(&counters.host)),
-        format!("dropped {} frames: {}", counters.dropped_total(), drops.join(", ")),
+        format!("dropped {} frames: {}", counters.lost(), lost.join(", ")),
         format!(
-            "answered {} neighbour questions, {} pings; passed on {} ICMP errors; held frames released {}, expired {}",
-            counters.neighbor_answers.get(),
-            counters.echo_answers.get(),
-            counters.icmp_errors.get(),
+            "held {} frames for a while: {} released, {} expired",
+            counters.dropped(DropReason::Held).get(),
             counters.released.frames.get(),
             counters.expired.get()
+        ),
+        format!(
+            "answered {} neighbour questions, {} pings; passed on {} ICMP errors",
+            counters.neighbor_answers.get(),
+            counters.echo_answers.get(),
+            counters.icmp_errors.get()
         ),
         format!(
             "lost by the port: {} not sent, {} not read in time",

@@ -42,6 +42,11 @@ impl DropReason {
         DropReason::Answered,
     ];
 
+    /// Is the frame lost? Not if a copy of it, or the answer to it, leaves some other way.
+    pub fn is_loss(self) -> bool {
+        !matches!(self, DropReason::Held | DropReason::Answered)
+    }
+
     /// The name in statistics and logs.
     pub fn name(self) -> &'static str {
         match self {
