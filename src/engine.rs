@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::counters::Counters;
 use crate::hold::{Hold, Waiting};
-use crate::lb::fragment::{self, FragmentTable};
+use crate::lb::fragment::{self, Destination, FragmentTable, Key};
 use crate::lb::{Seed, Tables};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ether::{self, Mac};
@@ -213,41 +213,57 @@ impl Engine {
         header: &ip::Header,
         fragment: ip::Fragment,
     ) -> Verdict {
-        let Some(key) = fragment::Key::of(header) else {
-            return Verdict::Host;
-        };
-        let segment = &frame[eth.payload + header.payload..eth.payload + header.end];
-        let is_transport = matches!(header.protocol, protocol::TCP | protocol::UDP);
-        let service = if fragment.offset == 0 && is_transport {
-            let Ok(ports) = l4::leading_ports(segment) else {
-                return Verdict::Drop(DropReason::Malformed);
-            };
-            let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
-                return Verdict::Host;
-            };
-            Some((service, ports.source))
-        } else if fragment.offset == 0 && matches!(header.protocol, protocol::ICMP | protocol::ICMPV6) {
-            // Too long to answer in place: a backend has the VIP, it reassembles and answers.
-            self.tables.vips()[vip].services.first().map(|service| (service, 0))
-        } else if fragment.offset == 0 {
-            return Verdict::Host;
-        } else {
-            if let Some(backend) = self.fragments.get(&key, self.now) {
-                return self.forward(frame, vip, backend);
-            }
-            self.tables.portless_service(vip, header.protocol).map(|service| (service, 0))
-        };
-        let Some((service, port)) = service else {
-            return self.keep(frame, Waiting::First(key));
-        };
-        let Some(backend) = self.tables.choose(service, header.source, port).backend else {
-            return Verdict::Drop(DropReason::NoBackend);
-        };
-        if fragment.offset != 0 {
-            return self.forward(frame, vip, backend);
+        let key = Key::new(header, fragment);
+        if fragment.offset == 0 {
+            return self.first_fragment(frame, eth, vip, header, key);
         }
-        self.fragments.insert(key, backend, self.now);
-        let verdict = self.forward(frame, vip, backend);
+        match self.fragments.get(&key, self.now) {
+            Some(Destination::Host) => Verdict::Host,
+            Some(Destination::Backend(backend)) => self.forward(frame, vip, backend),
+            None => match self.tables.portless_service(vip, header.protocol) {
+                Some(service) => match self.tables.choose(service, header.source, 0).backend {
+                    Some(backend) => self.forward(frame, vip, backend),
+                    None => Verdict::Drop(DropReason::NoBackend),
+                },
+                None => self.keep(frame, Waiting::First(key)),
+            },
+        }
+    }
+
+    /// The part of a datagram that has its ports; parts that came before it follow it now.
+    fn first_fragment(
+        &mut self,
+        frame: &mut [u8],
+        eth: &ether::Header,
+        vip: usize,
+        header: &ip::Header,
+        key: Key,
+    ) -> Verdict {
+        let service = match header.protocol {
+            protocol::TCP | protocol::UDP => {
+                let segment = &frame[eth.payload + header.payload..eth.payload + header.end];
+                let Ok(ports) = l4::leading_ports(segment) else {
+                    return Verdict::Drop(DropReason::Malformed);
+                };
+                let service = self.tables.service(vip, header.protocol, ports.destination);
+                service.map(|service| (service, ports.source))
+            }
+            // A ping too long to answer in place: a backend has the VIP, it reassembles and answers.
+            protocol::ICMP | protocol::ICMPV6 => self.tables.vips()[vip].services.first().map(|service| (service, 0)),
+            _ => None,
+        };
+        let destination = match service {
+            None => Destination::Host,
+            Some((service, port)) => match self.tables.choose(service, header.source, port).backend {
+                Some(backend) => Destination::Backend(backend),
+                None => return Verdict::Drop(DropReason::NoBackend),
+            },
+        };
+        self.fragments.insert(key, destination, self.now);
+        let verdict = match destination {
+            Destination::Host => Verdict::Host,
+            Destination::Backend(backend) => self.forward(frame, vip, backend),
+        };
         self.release(|waiting| *waiting == Waiting::First(key));
         verdict
     }
@@ -313,9 +329,14 @@ impl Engine {
             };
             // It leaves without the offload's metadata that it came with.
             checksum::finish(&mut frame);
-            if self.decide(&mut frame) == Verdict::Transmit {
-                self.counters.released.count(frame.len());
-                self.post(frame);
+            match self.decide(&mut frame) {
+                Verdict::Transmit => {
+                    self.counters.released.count(frame.len());
+                    self.post(frame);
+                }
+                Verdict::Drop(DropReason::Held) => {}
+                // The host does not take a frame late.
+                Verdict::Host | Verdict::Drop(_) => self.counters.expired.add(1),
             }
         }
     }

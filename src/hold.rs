@@ -10,6 +10,9 @@ use crate::lb::fragment::Key;
 pub const PLACES: usize = 64;
 /// Frames held for one reason at most, so that one backend cannot take all the places.
 pub const PER_REASON: usize = 8;
+/// Frames held for their first fragment at most, in all: anybody can make up parts of datagrams that never come whole,
+/// and they must not keep out what waits for a backend.
+pub const FOR_FIRST_FRAGMENTS: usize = PLACES / 2;
 /// The longest frame that is held, bytes: an Ethernet frame with two tags, no segmentation-offload giant.
 pub const LONGEST: usize = 2048;
 /// How long a frame waits.
@@ -49,6 +52,11 @@ impl Hold {
     pub fn keep(&mut self, waiting: Waiting, frame: &[u8], now: Instant) -> bool {
         let alike = self.places.iter().filter(|place| place.waiting == Some(waiting)).count();
         if frame.len() > LONGEST || alike >= PER_REASON {
+            return false;
+        }
+        let is_part = |waiting: &Waiting| matches!(waiting, Waiting::First(_));
+        let parts = || self.places.iter().filter(|place| place.waiting.as_ref().is_some_and(is_part)).count();
+        if is_part(&waiting) && parts() >= FOR_FIRST_FRAGMENTS {
             return false;
         }
         let Some(place) = self.places.iter_mut().find(|place| place.waiting.is_none()) else {

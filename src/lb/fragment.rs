@@ -13,7 +13,16 @@ pub const DEFAULT_ENTRIES: usize = 4096;
 /// How long: as long as receivers wait for the rest (Linux `ipfrag_time`).
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-const WAYS: usize = 4;
+const WAYS: usize = 8;
+
+/// Where the first fragment of a datagram went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To backend number so-and-so.
+    Backend(usize),
+    /// It was left to the host.
+    Host,
+}
 
 /// What the fragments of one datagram have in common (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,38 +34,40 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a packet; `None` if it is no fragment.
-    pub fn of(header: &ip::Header) -> Option<Key> {
-        let fragment = header.fragment?;
+    /// The key of the packet with the IP header `header`, which is the part `fragment`.
+    pub fn new(header: &ip::Header, fragment: ip::Fragment) -> Key {
         // In IPv6 the header behind the fragment header is that of the first part only, no property of all parts.
         let protocol = if header.source.is_ipv4() { header.protocol } else { protocol::FRAGMENT };
-        Some(Key { source: header.source, destination: header.destination, id: fragment.id, protocol })
+        Key { source: header.source, destination: header.destination, id: fragment.id, protocol }
     }
 
     fn hash(&self, seed: Seed) -> u64 {
         let mut bytes = [0u8; 37];
-        match (self.source, self.destination) {
+        let addresses = match (self.source, self.destination) {
             (IpAddr::V4(s), IpAddr::V4(d)) => {
                 bytes[..4].copy_from_slice(&s.octets());
                 bytes[4..8].copy_from_slice(&d.octets());
+                8
             }
             (IpAddr::V6(s), IpAddr::V6(d)) => {
                 bytes[..16].copy_from_slice(&s.octets());
                 bytes[16..32].copy_from_slice(&d.octets());
+                32
             }
-            _ => {}
-        }
-        bytes[32..36].copy_from_slice(&self.id.to_be_bytes());
-        bytes[36] = self.protocol;
+            // No packet has addresses of two families.
+            _ => 0,
+        };
+        bytes[addresses..addresses + 4].copy_from_slice(&self.id.to_be_bytes());
+        bytes[addresses + 4] = self.protocol;
         let (k0, k1) = seed.keys();
-        SipHasher13::new_with_keys(k0, k1).hash(&bytes)
+        SipHasher13::new_with_keys(k0, k1).hash(&bytes[..addresses + 5])
     }
 }
 
 #[derive(Clone, Copy)]
 struct Entry {
     key: Key,
-    backend: u16,
+    destination: Destination,
     expires: Instant,
 }
 
@@ -78,12 +89,9 @@ impl FragmentTable {
         &mut self.sets[index]
     }
 
-    /// Remembers that the datagram `key` goes to backend number `backend`.
-    pub fn insert(&mut self, key: Key, backend: usize, now: Instant) {
-        let Ok(backend) = u16::try_from(backend) else {
-            return;
-        };
-        let entry = Entry { key, backend, expires: now + TIMEOUT };
+    /// Remembers that the first fragment of the datagram `key` went to `destination`.
+    pub fn insert(&mut self, key: Key, destination: Destination, now: Instant) {
+        let entry = Entry { key, destination, expires: now + TIMEOUT };
         let set = self.set(&key);
         let way = set
             .iter()
@@ -96,12 +104,9 @@ impl FragmentTable {
     }
 
     /// Where the datagram `key` goes, if its first fragment has been seen in time.
-    pub fn get(&mut self, key: &Key, now: Instant) -> Option<usize> {
-        self.set(key)
-            .iter()
-            .flatten()
-            .find(|entry| entry.key == *key && entry.expires > now)
-            .map(|entry| usize::from(entry.backend))
+    pub fn get(&mut self, key: &Key, now: Instant) -> Option<Destination> {
+        let found = self.set(key).iter().flatten().find(|entry| entry.key == *key && entry.expires > now);
+        found.map(|entry| entry.destination)
     }
 }
 
@@ -122,8 +127,8 @@ mod tests {
     fn remembers_until_the_timeout() {
         let now = Instant::now();
         let mut table = FragmentTable::new(Seed(1), 16);
-        table.insert(key(1), 3, now);
-        assert_eq!(table.get(&key(1), now), Some(3));
+        table.insert(key(1), Destination::Backend(3), now);
+        assert_eq!(table.get(&key(1), now), Some(Destination::Backend(3)));
         assert_eq!(table.get(&key(2), now), None);
         assert_eq!(table.get(&key(1), now + TIMEOUT), None);
     }
@@ -133,10 +138,10 @@ mod tests {
         let now = Instant::now();
         let mut table = FragmentTable::new(Seed(1), 16);
         for id in 0..10_000 {
-            table.insert(key(id), 1, now + Duration::from_micros(u64::from(id)));
+            table.insert(key(id), Destination::Host, now + Duration::from_micros(u64::from(id)));
         }
         let later = now + Duration::from_millis(20);
-        assert_eq!(table.get(&key(9_999), later), Some(1));
+        assert_eq!(table.get(&key(9_999), later), Some(Destination::Host));
         assert!((0..10_000).filter(|&id| table.get(&key(id), later).is_some()).count() <= 16);
     }
 }

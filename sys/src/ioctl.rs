@@ -29,11 +29,7 @@ pub const NIOCRXSYNC: Ioctl = io(149);
 const GROUP: u32 = b'i' as u32;
 
 /// Direction bits of an `ioctl` without an argument (`IOC_VOID`, `_IOC_NONE`).
-const NO_ARGUMENT: u32 = if cfg!(target_os = "linux") {
-    0
-} else {
-    0x2000_0000
-};
+const NO_ARGUMENT: u32 = if cfg!(target_os = "linux") { 0 } else { 0x2000_0000 };
 
 /// Direction bits of an `ioctl` that reads and writes its argument.
 const IN_AND_OUT: u32 = 0xc000_0000;

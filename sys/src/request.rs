@@ -1,10 +1,7 @@
 //! What the `ioctl` [`NIOCCTRL`](crate::NIOCCTRL) takes: a header, which names
 //! the port and the request, and a body for that request. See netmap(4).
 
-#![allow(
-    non_camel_case_types,
-    reason = "the names of netmap(4), to be read beside it"
-)]
+#![allow(non_camel_case_types, reason = "the names of netmap(4), to be read beside it")]
 
 use std::fmt;
 
@@ -97,14 +94,7 @@ impl nmreq_header {
             return Err(BadPortName);
         }
         nr_name[..name.len()].copy_from_slice(name);
-        Ok(Self {
-            nr_version: NETMAP_API,
-            nr_reqtype: reqtype,
-            nr_reserved: 0,
-            nr_name,
-            nr_options: 0,
-            nr_body: 0,
-        })
+        Ok(Self { nr_version: NETMAP_API, nr_reqtype: reqtype, nr_reserved: 0, nr_name, nr_options: 0, nr_body: 0 })
     }
 }
 
@@ -114,11 +104,7 @@ pub struct BadPortName;
 
 impl fmt::Display for BadPortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a netmap port name has 1 to {} bytes, none of them zero",
-            NETMAP_REQ_IFNAMSIZ - 1
-        )
+        write!(f, "a netmap port name has 1 to {} bytes, none of them zero", NETMAP_REQ_IFNAMSIZ - 1)
     }
 }
 
@@ -210,20 +196,13 @@ mod tests {
         let header = nmreq_header::new(NETMAP_REQ_REGISTER, &longest).unwrap();
         assert_eq!(header.nr_name[62..], [b'v', 0]);
         let too_long = "v".repeat(64);
-        assert_eq!(
-            nmreq_header::new(NETMAP_REQ_REGISTER, &too_long),
-            Err(BadPortName)
-        );
+        assert_eq!(nmreq_header::new(NETMAP_REQ_REGISTER, &too_long), Err(BadPortName));
     }
 
     #[test]
     fn names_that_the_kernel_would_cut_are_refused() {
         for name in ["", "vtnet1\0", "vt\0net"] {
-            assert_eq!(
-                nmreq_header::new(NETMAP_REQ_REGISTER, name),
-                Err(BadPortName),
-                "{name:?}"
-            );
+            assert_eq!(nmreq_header::new(NETMAP_REQ_REGISTER, name), Err(BadPortName), "{name:?}");
         }
     }
 }

@@ -15,10 +15,7 @@
 //! The kernel writes to this memory at any time. Reach it through raw pointers
 //! and volatile reads, never by a reference to a whole structure.
 
-#![allow(
-    non_camel_case_types,
-    reason = "the names of netmap(4), to be read beside it"
-)]
+#![allow(non_camel_case_types, reason = "the names of netmap(4), to be read beside it")]
 
 use libc::timeval;
 

@@ -65,8 +65,7 @@ pub fn buffer_range(
     map_len: usize,
 ) -> Option<Range<usize>> {
     // Neither of two u32 multiplied nor an i64 added leaves an i128.
-    let start =
-        ring_offset as i128 + i128::from(buf_ofs) + i128::from(buf_idx) * i128::from(buf_size);
+    let start = ring_offset as i128 + i128::from(buf_ofs) + i128::from(buf_idx) * i128::from(buf_size);
     let start = usize::try_from(start).ok()?;
     let end = start.checked_add(usize::try_from(buf_size).ok()?)?;
     (end <= map_len).then_some(start..end)
@@ -207,21 +206,13 @@ mod tests {
         assert_eq!(buffer_range(0, 0, 10, 2048, map_len), None);
         assert_eq!(buffer_range(0, 1, 9, 2048, map_len), None);
         assert_eq!(buffer_range(0, -1, 0, 2048, map_len), None);
-        assert_eq!(
-            buffer_range(usize::MAX, i64::MAX, u32::MAX, u32::MAX, usize::MAX),
-            None
-        );
+        assert_eq!(buffer_range(usize::MAX, i64::MAX, u32::MAX, u32::MAX, usize::MAX), None);
         assert_eq!(buffer_range(0, i64::MIN, u32::MAX, 1, usize::MAX), None);
     }
 
     #[test]
     fn rings_are_listed_nic_before_host_and_tx_before_rx() {
-        let rings = RingCounts {
-            nic_tx: 4,
-            host_tx: 1,
-            nic_rx: 2,
-            host_rx: 1,
-        };
+        let rings = RingCounts { nic_tx: 4, host_tx: 1, nic_rx: 2, host_rx: 1 };
         assert_eq!(rings.index(RingKind::NicTx, 3), Some(3));
         assert_eq!(rings.index(RingKind::HostTx, 0), Some(4));
         assert_eq!(rings.index(RingKind::NicRx, 0), Some(5));
@@ -231,24 +222,11 @@ mod tests {
 
     #[test]
     fn a_ring_that_the_port_has_not_is_not_found() {
-        let rings = RingCounts {
-            nic_tx: 4,
-            host_tx: 1,
-            nic_rx: 2,
-            host_rx: 0,
-        };
+        let rings = RingCounts { nic_tx: 4, host_tx: 1, nic_rx: 2, host_rx: 0 };
         assert_eq!(rings.index(RingKind::NicTx, 4), None);
         assert_eq!(rings.index(RingKind::NicRx, 2), None);
         assert_eq!(rings.index(RingKind::HostRx, 0), None);
-        let absurd = RingCounts {
-            nic_tx: u32::MAX,
-            host_tx: u32::MAX,
-            nic_rx: u32::MAX,
-            host_rx: u32::MAX,
-        };
-        assert_eq!(
-            absurd.index(RingKind::HostRx, u32::MAX - 1),
-            Some(4 * (u32::MAX as usize) - 1)
-        );
+        let absurd = RingCounts { nic_tx: u32::MAX, host_tx: u32::MAX, nic_rx: u32::MAX, host_rx: u32::MAX };
+        assert_eq!(absurd.index(RingKind::HostRx, u32::MAX - 1), Some(4 * (u32::MAX as usize) - 1));
     }
 }

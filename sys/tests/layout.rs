@@ -12,11 +12,7 @@ use netmap_sys::*;
 struct Figure(&'static str, Vec<&'static str>, Vec<u64>);
 
 fn in_the_c_file() -> BTreeSet<Figure> {
-    include_str!("layout.c")
-        .lines()
-        .filter_map(figure)
-        .map(for_this_system)
-        .collect()
+    include_str!("layout.c").lines().filter_map(figure).map(for_this_system).collect()
 }
 
 /// FreeBSD marks the number of an ioctl without an argument by a bit, Linux
@@ -32,9 +28,8 @@ fn for_this_system(mut figure: Figure) -> Figure {
 
 fn figure(line: &'static str) -> Option<Figure> {
     let (kind, arguments) = line.strip_suffix(");")?.split_once('(')?;
-    let (names, figures): (Vec<_>, Vec<_>) = arguments
-        .split(", ")
-        .partition(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
+    let (names, figures): (Vec<_>, Vec<_>) =
+        arguments.split(", ").partition(|word| !word.starts_with(|c: char| c.is_ascii_digit()));
     let figures = figures
         .into_iter()
         .map(|word| match word.strip_prefix("0x") {
@@ -43,9 +38,7 @@ fn figure(line: &'static str) -> Option<Figure> {
         })
         .collect::<Result<_, _>>()
         .unwrap_or_else(|e| panic!("{line}: {e}"));
-    ["VALUE", "SIZE", "FIELD"]
-        .contains(&kind)
-        .then_some(Figure(kind, names, figures))
+    ["VALUE", "SIZE", "FIELD"].contains(&kind).then_some(Figure(kind, names, figures))
 }
 
 /// Bytes of the field that `_field` leads to.
@@ -104,10 +97,7 @@ fn declarations_have_the_figures_of_the_c_header() {
     let (c, rust) = (in_the_c_file(), in_rust());
     let only_c: Vec<_> = c.difference(&rust).collect();
     let only_rust: Vec<_> = rust.difference(&c).collect();
-    assert!(
-        only_c.is_empty() && only_rust.is_empty(),
-        "only in layout.c: {only_c:#?}\nonly in Rust: {only_rust:#?}"
-    );
+    assert!(only_c.is_empty() && only_rust.is_empty(), "only in layout.c: {only_c:#?}\nonly in Rust: {only_rust:#?}");
     assert!(c.len() > 100, "{} figures read from layout.c", c.len());
 }
 
