@@ -1,5 +1,8 @@
 //! The command line, raw: as clap reads it, before anything is checked against anything else.
 
+// The comments are help texts, where brackets mean optional parts and no links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};

@@ -180,7 +180,7 @@ impl Port for PacketPort {
 impl PacketPort {
     #[inline]
     fn decide(&mut self, length: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<()> {
-        let Some(frame) = self.buffer.get_mut(FRAME_PREFIX..length.max(FRAME_PREFIX)) else {
+        let Some(frame) = self.buffer.get_mut(FRAME_PREFIX..length) else {
             return Ok(());
         };
         match decide(frame) {

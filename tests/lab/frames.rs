@@ -7,7 +7,7 @@ use std::time::Duration;
 use etherparse::{PacketBuilder, SlicedPacket, VlanId};
 use pnet::datalink::{self, Channel};
 
-use crate::harness::{BACKENDS, Lab, VIP4, lab};
+use crate::harness::{BACKENDS, Lab, VIP4, lab, skipped_for_want_of_users};
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -29,6 +29,9 @@ fn send_raw(lab: &Lab, frames: Vec<Vec<u8>>) {
 #[test]
 fn tagged_frames_keep_their_tags() {
     lab("frames::tagged_frames_keep_their_tags", &["--backends", "1"], &["tcpdump"], |lab| {
+        if skipped_for_want_of_users("frames::tagged_frames_keep_their_tags") {
+            return;
+        }
         let captured = lab.directory.join("tagged.pcap");
         let capture = lab.start(
             "be1",

@@ -63,6 +63,17 @@ fn enter_sandbox(name: &str) {
     assert!(output.status.success(), "in the sandbox ({}):\n{}", output.status, text(&output));
 }
 
+/// Says that test `name` is left out, if the sandbox is a user namespace with one user only: there, programs that
+/// change to another user cannot run.
+pub fn skipped_for_want_of_users(name: &str) -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let users: u64 = map.split_whitespace().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0);
+    if users < 65535 {
+        println!("SKIPPED lab::{name}: this user namespace has one user only");
+    }
+    users < 65535
+}
+
 fn on_path(command: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(command).exists())

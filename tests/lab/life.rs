@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{BACKENDS, Lab, VIP4, lab, wait_until};
+use crate::harness::{BACKENDS, Lab, VIP4, lab, skipped_for_want_of_users, wait_until};
 
 /// The nftables rules on the balancer's host.
 fn rules(lab: &Lab) -> String {
@@ -39,10 +39,7 @@ fn it_ends_cleanly_and_leaves_nothing_behind_however_it_ends() {
 #[test]
 fn another_user_keeps_two_capabilities() {
     lab("life::another_user_keeps_two_capabilities", &["--backends", "1"], &["nginx", "curl"], |lab| {
-        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let users: u64 = map.split_whitespace().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0);
-        if users < 65535 {
-            println!("SKIPPED lab::life::another_user_keeps_two_capabilities: this user namespace has one user only");
+        if skipped_for_want_of_users("life::another_user_keeps_two_capabilities") {
             return;
         }
         let _web = lab.nginx("be1", b"");

@@ -2,6 +2,8 @@
 //!
 //! Each test makes its own sandbox, as root or in a user namespace; where neither can be had it says SKIPPED and why.
 
+#![cfg(target_os = "linux")]
+
 mod frames;
 mod harness;
 mod life;

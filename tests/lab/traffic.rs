@@ -14,8 +14,17 @@ fn dns(lab: &Lab) -> Vec<Process> {
     let start = |n: usize| {
         let host = format!("be{n}");
         let record = format!("--host-record=who.test,192.0.2.{n}");
-        let words =
-            ["dnsmasq", "-k", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root", &record];
+        let words = [
+            "dnsmasq",
+            "--no-daemon",
+            "-C",
+            "/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--pid-file=",
+            "--user=root",
+            &record,
+        ];
         let process = lab.start(&host, &words);
         lab.wait_listening(&host, "udp", 53);
         process
