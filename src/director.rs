@@ -29,11 +29,16 @@ const PROBE_WAIT: Duration = Duration::from_millis(200);
 /// Announcements of a VIP, and the time between them (RFC 5227 section 2.3).
 const ANNOUNCEMENTS: u32 = 3;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+/// A MAC that only announcements come from is announced again this often: switches forget a station that is silent for
+/// 300 s (IEEE 802.1Q, table 8-6), and would send its frames to everybody.
+const REMIND_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How a backend's MAC is known.
 enum Link {
     /// By configuration.
     Fixed(Mac),
+    /// Not at all: it is never in service.
+    Nowhere,
     /// By asking for its address.
     Asked { address: IpAddr, neighbor: Neighbor },
 }
@@ -42,6 +47,7 @@ impl Link {
     fn mac(&self) -> Option<Mac> {
         match self {
             Link::Fixed(mac) => Some(*mac),
+            Link::Nowhere => None,
             Link::Asked { neighbor, .. } => neighbor.mac(),
         }
     }
@@ -49,6 +55,7 @@ impl Link {
     fn is_up(&self) -> bool {
         match self {
             Link::Fixed(_) => true,
+            Link::Nowhere => false,
             Link::Asked { neighbor, .. } => !neighbor.is_gone(),
         }
     }
@@ -78,11 +85,11 @@ impl Director {
         let link = |backend: &BackendConfig| match (backend.mac, backend.address) {
             (Some(mac), _) => Link::Fixed(mac),
             (None, Some(address)) => Link::Asked { address, neighbor: Neighbor::new(balance.neighbor, now) },
-            // Without either (a name not resolved, in a dry run) it stands in the tables and is never reached.
-            (None, None) => Link::Fixed(Mac::default()),
+            // A name that was not looked up.
+            (None, None) => Link::Nowhere,
         };
         let links: Vec<Link> = balance.backends.iter().map(link).collect();
-        let up = vec![true; links.len()];
+        let up: Vec<bool> = links.iter().map(Link::is_up).collect();
         let slots = Arc::new(balance.slots(&up));
         let tables = Arc::new(tables(&balance, &links, &slots));
         let vips = balance.vip_addresses();
@@ -128,7 +135,7 @@ impl Director {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let asked = self.links.iter().filter_map(|link| match link {
             Link::Asked { neighbor, .. } => Some(neighbor.deadline()),
-            Link::Fixed(_) => None,
+            Link::Fixed(_) | Link::Nowhere => None,
         });
         asked.chain((self.announcements_left > 0).then_some(self.next_announcement)).min()
     }
@@ -138,6 +145,10 @@ impl Director {
         if self.announcements_left > 0 && now >= self.next_announcement {
             self.announcements_left -= 1;
             self.next_announcement = now + ANNOUNCE_INTERVAL;
+            if self.announcements_left == 0 && self.segment.station.has_vip_mac() {
+                self.announcements_left = 1;
+                self.next_announcement = now + REMIND_INTERVAL;
+            }
             self.outbox.extend(self.vips.iter().map(|&vip| self.segment.announcement(vip)));
         }
         let mut changed = false;
@@ -238,9 +249,9 @@ impl Director {
         let up: Vec<bool> = self.links.iter().map(Link::is_up).collect();
         if up != self.up {
             self.slots = Arc::new(self.balance.slots(&up));
-            let before = self.up.iter().any(|up| *up);
-            let after = up.iter().any(|up| *up);
-            if before && !after {
+            let anybody =
+                |up: &[bool]| up.iter().zip(&self.balance.backends).any(|(up, backend)| *up && backend.weight > 0);
+            if anybody(&self.up) && !anybody(&up) {
                 self.notices.push_back(Notice::NoBackend);
             }
             self.up = up;

@@ -38,6 +38,11 @@ impl Station {
         Station { mac, vip_mac: mac }
     }
 
+    /// Are the VIPs announced with another MAC than the interface's?
+    pub fn has_vip_mac(&self) -> bool {
+        self.vip_mac != self.mac
+    }
+
     #[inline]
     fn owns(&self, mac: Mac) -> bool {
         mac == self.mac || mac == self.vip_mac

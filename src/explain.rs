@@ -1,11 +1,9 @@
 //! `pen-dsr explain`: which backend serves a client, and why.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use crate::config::{Balance, Endpoint};
 use crate::failure::Failure;
-use crate::lb::Backend;
 
 /// One line for `client`: its backend, its slot, and how that came about, all backends being up.
 ///
@@ -21,9 +19,7 @@ pub fn explain(balance: &Balance, client: Endpoint) -> Result<String, Failure> {
     let Some(vip) = balance.vips.iter().find(|vip| vip.address.is_ipv4() == address.is_ipv4()) else {
         return Err(Failure::usage(format!("client {address}: none of the virtual addresses is of its family")));
     };
-    let slots = Arc::new(balance.slots(&vec![true; balance.backends.len()]));
-    let backends = balance.backends.iter().map(|b| Backend { mac: b.mac, in_service: b.weight > 0 }).collect();
-    let tables = balance.tables(backends, &slots);
+    let tables = balance.all_up();
     let service = tables.vip(vip.address).and_then(|index| tables.vips()[index].services.first());
     let Some(service) = service else {
         return Err(Failure::usage("no service"));
@@ -33,11 +29,12 @@ pub fn explain(balance: &Balance, client: Endpoint) -> Result<String, Failure> {
     let choice = tables.choose(service, address, port);
     let who = Endpoint { address, port: balance.hash_port.then_some(port) };
     let name = choice.backend.map_or("nobody", |index| balance.backends[index].name.as_str());
-    let mut line = format!("{who} -> {name}  slot {} of {}  hash {:016x}", choice.slot, slots.size(), choice.hash);
+    let mut line =
+        format!("{who} -> {name}  slot {} of {}  hash {:016x}", choice.slot, service.slots.size(), choice.hash);
     let hashed = if balance.hash_port { "address and port" } else { "address" };
     let _ = write!(line, "  (SipHash-1-3 of the {hashed}, seed {:x}", balance.seed.0);
     if let Some(index) = choice.backend {
-        let share = 100.0 * slots.shares(balance.backends.len())[index] as f64 / slots.size() as f64;
+        let share = 100.0 * service.slots.shares(balance.backends.len())[index] as f64 / service.slots.size() as f64;
         let total: u64 = balance.backends.iter().map(|b| u64::from(b.weight)).sum();
         let _ = write!(
             line,

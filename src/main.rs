@@ -7,7 +7,7 @@ use clap::Parser;
 use pen_dsr::config::cli::{Cli, Command};
 use pen_dsr::config::{self, Lookup};
 use pen_dsr::failure::{Failure, Sysexit};
-use pen_dsr::{explain, logging, replay, run};
+use pen_dsr::{explain, logging, os, replay, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -34,6 +34,7 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
             run::run(balance, &cli.process)
         }
         Some(Command::Explain { words }) => {
+            os::end_on_broken_pipe();
             let (clients, configuration) = split(words, &cli.words);
             let balance = config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
             for client in clients {
@@ -42,6 +43,7 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
             Ok(())
         }
         Some(Command::Replay { words, write }) => {
+            os::end_on_broken_pipe();
             let (captures, configuration) = split(words, &cli.words);
             let balance = config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
             let mut out = std::io::stdout().lock();

@@ -89,6 +89,8 @@ pub struct Neighbor {
     open_until: Option<Instant>,
     /// Who has answered the open question.
     answered: Option<Mac>,
+    /// Has a second answer to it been reported?
+    disputed: bool,
     last_news: Option<Instant>,
 }
 
@@ -101,6 +103,7 @@ impl Neighbor {
             next: now,
             open_until: None,
             answered: None,
+            disputed: false,
             last_news: None,
         }
     }
@@ -140,8 +143,8 @@ impl Neighbor {
             }
             State::Checking { mac, asked } if asked < attempts => {
                 self.state = State::Checking { mac, asked: asked + 1 };
-                // The last question goes to all: it may have a new MAC.
-                let question = if asked + 1 == attempts { Question::Everybody } else { Question::Directly(mac) };
+                // The last two go to all: it may have a new MAC.
+                let question = if asked + 2 >= attempts { Question::Everybody } else { Question::Directly(mac) };
                 (Some(self.ask(question, retry, now)), None)
             }
             State::Resolving { .. } | State::Checking { .. } => {
@@ -161,6 +164,7 @@ impl Neighbor {
         self.next = now + pause;
         self.open_until = Some(now + pause.max(self.timing.news));
         self.answered = None;
+        self.disputed = false;
         question
     }
 
@@ -170,7 +174,10 @@ impl Neighbor {
             return None;
         }
         if let Some(first) = self.answered {
-            return (first != mac).then_some(Change::Ambiguous { first, other: mac });
+            // Once a question is enough, however often it is answered.
+            let news = first != mac && !self.disputed;
+            self.disputed |= news;
+            return news.then_some(Change::Ambiguous { first, other: mac });
         }
         let known = self.mac();
         self.answered = Some(mac);
@@ -192,9 +199,10 @@ impl Neighbor {
         self.state = match self.state {
             // Ask all at once, and once more if nobody answers.
             State::Reachable { mac } | State::Checking { mac, .. } => {
-                State::Checking { mac, asked: self.timing.attempts.saturating_sub(1) }
+                State::Checking { mac, asked: self.timing.attempts.saturating_sub(2) }
             }
-            State::Resolving { .. } => State::Resolving { asked: 0 },
+            // Being asked for already; news must not keep a silent one from counting as gone.
+            State::Resolving { asked } => State::Resolving { asked },
             State::Gone { .. } => State::Gone { pause: self.timing.retry },
         };
         self.next = now;
@@ -295,7 +303,44 @@ mod tests {
         n.poll(now);
         n.answer(A, now);
         let (asked, changed) = run(&mut n, &mut now, start + 6500 * MS);
-        assert_eq!(asked[..3], [Question::Directly(A), Question::Directly(A), Question::Everybody]);
+        assert_eq!(asked[..3], [Question::Directly(A), Question::Everybody, Question::Everybody]);
         assert_eq!(changed, [Change::Lost]);
+    }
+
+    #[test]
+    fn an_endless_dispute_is_reported_once_a_question() {
+        let now = Instant::now();
+        let mut n = Neighbor::new(Timing::default(), now);
+        n.poll(now);
+        n.answer(A, now);
+        assert_eq!((0..1000).filter(|_| n.answer(B, now + MS).is_some()).count(), 1);
+    }
+
+    #[test]
+    fn false_claims_and_one_lost_answer_do_not_take_a_neighbour_out() {
+        let mut now = Instant::now();
+        let start = now;
+        let mut n = Neighbor::new(Timing::default(), now);
+        n.poll(now);
+        n.answer(A, now);
+        n.overhear(B, now + MS);
+        // The first question's answer is lost, the second's is not.
+        let (asked, changed) = run(&mut n, &mut now, start + 600 * MS);
+        assert_eq!((asked.len(), changed), (2, vec![]));
+        assert_eq!(n.answer(A, now), None);
+        assert_eq!(n.mac(), Some(A));
+    }
+
+    #[test]
+    fn claims_do_not_keep_a_silent_neighbour_from_being_gone() {
+        let start = Instant::now();
+        let mut n = Neighbor::new(Timing::default(), start);
+        let mut now = start;
+        while now < start + Duration::from_secs(3) {
+            n.overhear(B, now);
+            n.poll(now);
+            now += 100 * MS;
+        }
+        assert!(n.is_gone());
     }
 }

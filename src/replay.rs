@@ -1,13 +1,11 @@
-//! `pen-dsr replay`: a capture through the engine, with the director beside it in the same thread.
+//! `pen-dsr replay`: a capture through the engine, all backends being up.
 
 use std::io::Write;
-use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Balance;
 use crate::counters::Counters;
-use crate::director::{Director, Segment};
 use crate::engine::{Engine, Station};
 use crate::failure::{Failure, Sysexit};
 use crate::port::Port;
@@ -21,54 +19,52 @@ use crate::wire::{arp, ip, l4};
 /// Runs the capture `input` through the engine, prints one line per frame and the counters to `out`, and writes what
 /// would be sent to `output`.
 ///
-/// We are the station `mac`; without one, that to which the first frame for a VIP is addressed.
+/// We are the station `mac`; without one, that to which the first frame for a VIP is addressed. Nobody answers ARP in a
+/// file: a backend without a MAC is given one.
 ///
 /// # Errors
 /// A capture that cannot be read, an output that cannot be written.
 pub fn replay(
-    balance: Balance,
+    mut balance: Balance,
     mac: Option<Mac>,
     input: &Path,
     output: Option<&Path>,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let unreadable = |e: std::io::Error| Failure::new(Sysexit::NoInput, e.to_string());
     let damaged = |e: std::io::Error| Failure::new(Sysexit::DataErr, format!("{}: {e}", input.display()));
-    let balance = Arc::new(balance);
+    let written = |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("standard output: {e}"));
     let station = match mac {
         Some(mac) => mac,
-        None => addressed_station(&balance, input).map_err(unreadable)?,
+        None => addressed_station(&balance, input)?,
     };
-    let mut port = PcapPort::open(input, output).map_err(unreadable)?;
-    let segment = Segment { station: Station::new(station), ipv4: Vec::new(), link_local: None::<Ipv6Addr> };
-    let counters = Arc::new(Counters::new(balance.backends.len(), balance.vip_addresses().len()));
-    let mut director = Director::new(Arc::clone(&balance), segment, port.now());
-    let mut engine = Engine::new(
-        Station::new(station),
-        Arc::clone(director.tables()),
-        balance.seed,
-        Arc::clone(&counters),
-        port.now(),
-    );
-
-    let written = |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("standard output: {e}"));
+    let mut port = PcapPort::open(input)?;
+    if let Some(output) = output {
+        port.write_to(output)?;
+    }
     writeln!(out, "we are {station}").map_err(written)?;
+    for (index, backend) in balance.backends.iter_mut().enumerate().filter(|(_, backend)| backend.mac.is_none()) {
+        let [high, low] = (index as u16 + 1).to_be_bytes();
+        let mac = Mac([2, 0, b'b', b'e', high, low]);
+        writeln!(out, "backend {} is taken to be at {mac}", backend.name).map_err(written)?;
+        backend.mac = Some(mac);
+    }
+    let counters = Arc::new(Counters::new(balance.backends.len(), balance.vip_addresses().len()));
+    let tables = Arc::new(balance.all_up());
+    let mut engine = Engine::new(Station::new(station), tables, balance.seed, Arc::clone(&counters), port.now());
+
     let mut number = 0u64;
     while !port.ended() {
-        // Time stands still while a frame is looked at, and moves on to the next one's.
-        director.advance(port.now());
-        while let Some(frame) = director.poll_transmit() {
-            port.send(&frame).map_err(damaged)?;
-        }
         let mut line = None;
-        engine.advance(port.now());
+        let clock = port.clock();
         port.drive(1, &mut |frame| {
+            engine.advance(clock.now());
             let before = summary(frame);
             let verdict = engine.handle_frame(frame);
             let outcome = match verdict {
-                Verdict::Transmit => describe_transmit(&balance, &engine, frame),
+                Verdict::Transmit => destination(&balance, frame),
                 Verdict::Host => "to the host".to_owned(),
-                Verdict::Drop(reason) => format!("dropped: {reason}"),
+                Verdict::Drop(reason) if reason.is_loss() => format!("dropped: {reason}"),
+                Verdict::Drop(reason) => reason.to_string(),
             };
             line = Some(format!("{before} -> {outcome}"));
             verdict
@@ -78,31 +74,21 @@ pub fn replay(
             number += 1;
             writeln!(out, "{number:6}  {line}").map_err(written)?;
         }
-        while let Some(event) = engine.poll_event() {
-            director.handle_event(event, port.now());
-        }
-        while let Some(notice) = director.poll_notice() {
-            writeln!(out, "        {notice}").map_err(written)?;
-        }
-        if let Some(tables) = director.poll_tables() {
-            engine.install(tables);
-        }
         while let Some(frame) = engine.poll_transmit() {
-            writeln!(out, "        sent: {} -> {}", summary(&frame), describe_transmit(&balance, &engine, &frame))
-                .map_err(written)?;
+            writeln!(out, "        sent: {} -> {}", summary(&frame), destination(&balance, &frame)).map_err(written)?;
             port.send(&frame).map_err(damaged)?;
         }
     }
     port.finish().map_err(damaged)?;
-    for line in stats::lines(&counters, &balance, engine.tables()) {
-        writeln!(out, "{line}").map_err(written)?;
-    }
-    Ok(())
+    stats::lines(&counters, &balance, engine.tables())
+        .iter()
+        .try_for_each(|line| writeln!(out, "{line}"))
+        .map_err(written)
 }
 
 /// The MAC that the first frame for a VIP in the capture is addressed to.
-fn addressed_station(balance: &Balance, input: &Path) -> std::io::Result<Mac> {
-    let mut port = PcapPort::open(input, None)?;
+fn addressed_station(balance: &Balance, input: &Path) -> Result<Mac, Failure> {
+    let mut port = PcapPort::open(input)?;
     let vips = balance.vip_addresses();
     let mut found = None;
     while found.is_none() && !port.ended() {
@@ -114,21 +100,19 @@ fn addressed_station(balance: &Balance, input: &Path) -> std::io::Result<Mac> {
                 }
             }
             Verdict::Host
-        })?;
+        })
+        .map_err(|e| Failure::new(Sysexit::DataErr, format!("{}: {e}", input.display())))?;
     }
     // With no such frame, whatever it is, nothing is for us.
     Ok(found.unwrap_or(Mac([2, 0, 0, 0, 0, 0])))
 }
 
-fn describe_transmit(balance: &Balance, engine: &Engine, frame: &[u8]) -> String {
-    let Ok(eth) = ether::parse(frame) else {
-        return "sent".to_owned();
-    };
+/// Whom a frame goes to: a backend, or whoever asked.
+fn destination(balance: &Balance, frame: &[u8]) -> String {
+    let Ok(eth) = ether::parse(frame) else { return "sent".to_owned() };
     let mac = eth.destination;
-    let backend =
-        (0..balance.backends.len()).find(|&index| engine.tables().backend(index).is_some_and(|b| b.mac == Some(mac)));
-    match backend {
-        Some(index) => format!("backend {} at {mac}", balance.backends[index].name),
+    match balance.backends.iter().find(|backend| backend.mac == Some(mac)) {
+        Some(backend) => format!("backend {} at {mac}", backend.name),
         None => format!("answered to {mac}"),
     }
 }

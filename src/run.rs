@@ -40,21 +40,23 @@ pub fn run(balance: Balance, process: &ProcessArgs) -> Result<(), Failure> {
     let mut pidfile = process.pidfile.as_deref().map(Pidfile::take).transpose()?;
     let mut appliance = Appliance::new(Arc::new(balance), process);
     let prepared = appliance.prepare(&interface)?;
-
+    if let Some(user) = &user {
+        os::drop_privileges(user)?;
+    }
     if process.daemon {
         os::daemonize()?;
     }
-    if let Some(pidfile) = &mut pidfile {
-        pidfile.write()?;
-    }
-    if let Some(user) = &user {
-        os::drop_privileges(user)?;
-        info!("running as user {}", user.name);
-    }
-    let signals = signals()?;
-    appliance.say_hello(&interface);
-    appliance.start(&interface, prepared)?;
-    appliance.serve(name, &signals)
+    let carry_on = || {
+        if let Some(pidfile) = &mut pidfile {
+            pidfile.write()?;
+        }
+        let signals = signals()?;
+        appliance.say_hello(&interface);
+        appliance.start(&interface, prepared)?;
+        appliance.serve(name, &signals)
+    };
+    // Nobody reads a daemon's standard error.
+    carry_on().inspect_err(|failure| error!("{failure}"))
 }
 
 /// TERM, INT, HUP and USR1 as messages.
@@ -92,12 +94,14 @@ struct Appliance<'a> {
     process: &'a ProcessArgs,
     counters: Arc<Counters>,
     serving: Option<Serving>,
+    /// Why the interface could not be opened again, so that it is said once.
+    last_failure: Option<Failure>,
 }
 
 impl<'a> Appliance<'a> {
     fn new(balance: Arc<Balance>, process: &'a ProcessArgs) -> Appliance<'a> {
         let counters = Arc::new(Counters::new(balance.backends.len(), balance.vip_addresses().len()));
-        Appliance { balance, process, counters, serving: None }
+        Appliance { balance, process, counters, serving: None, last_failure: None }
     }
 
     /// Opens what needs privileges.
@@ -238,8 +242,16 @@ impl<'a> Appliance<'a> {
         let Some(interface) = found else { return };
         let started = self.prepare(&interface).and_then(|prepared| self.start(&interface, prepared));
         match started {
-            Ok(()) => info!("{name} is back"),
-            Err(failure) => debug!("{name} cannot be opened again yet: {failure}"),
+            Ok(()) => {
+                self.last_failure = None;
+                info!("{name} is back");
+            }
+            Err(failure) => {
+                if self.last_failure.as_ref() != Some(&failure) {
+                    warn!("{name} cannot be opened again yet: {failure}");
+                }
+                self.last_failure = Some(failure);
+            }
         }
     }
 
@@ -250,6 +262,9 @@ impl<'a> Appliance<'a> {
 
     fn say_hello(&self, interface: &Interface) {
         let b = &*self.balance;
+        if let Some(user) = &self.process.user {
+            info!("running as user {user}");
+        }
         let vips: Vec<String> = b.vips.iter().map(ToString::to_string).collect();
         info!(
             "{}: {} ({}) by {} backends, hashing the client's {}, seed {:x}, {} slots",

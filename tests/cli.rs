@@ -40,7 +40,9 @@ fn wrong_calls_say_what_is_wrong_and_exit_after_sysexits() {
         ("10.0.0.100 be1 explain 192.0.2.300", 64, "192.0.2.300"),
         ("10.0.0.100 be1 explain 2001:db8::1", 64, "family"),
         ("10.0.0.100 be1 replay /no/such/file.pcap", 66, "/no/such/file.pcap"),
-        ("10.0.0.100 be1 replay Cargo.toml", 66, "not a pcap file"),
+        ("10.0.0.100 be1 replay Cargo.toml", 65, "not a pcap file"),
+        ("10.0.0.100 be1 replay tests/data/demo.pcap --write /no/such/dir/out.pcap", 73, "/no/such/dir/out.pcap"),
+        ("-i eth0 --vip-mac ff:ff:ff:ff:ff:ff 10.0.0.100 10.0.0.11", 64, "not the address of one station"),
     ] {
         let output = pen_dsr(line);
         let message = String::from_utf8_lossy(&output.stderr);

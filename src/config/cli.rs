@@ -72,7 +72,7 @@ pub struct ProcessArgs {
     #[arg(short = 'i', long = "interface", value_name = "IF")]
     pub interface: Option<String>,
     /// Announce the VIPs with this MAC instead of the interface's
-    #[arg(long, value_name = "MAC")]
+    #[arg(long, value_name = "MAC", value_parser = station)]
     pub vip_mac: Option<Mac>,
     /// Seconds after which a backend that answered is asked again
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=3600))]
@@ -86,11 +86,11 @@ pub struct ProcessArgs {
     /// How to say it
     #[arg(long, value_enum, default_value_t = LogFormat::Human, global = true)]
     pub log_format: LogFormat,
-    /// Append the log to this file instead of writing it to standard error
+    /// Append the log to this file instead of standard error, or of syslog with --daemon
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Run in the background, once everything is set up
-    #[arg(long, requires = "log_file")]
+    #[arg(long)]
     pub daemon: bool,
     /// Stay in the foreground, which is the default (for Pen's command lines)
     #[arg(short = 'f', hide = true)]
@@ -158,6 +158,11 @@ impl BalanceArgs {
             Protocol::All => Protocols::All,
         }
     }
+}
+
+fn station(text: &str) -> Result<Mac, String> {
+    let mac: Mac = text.parse().map_err(|e: crate::wire::ether::BadMac| e.to_string())?;
+    if mac.is_station() { Ok(mac) } else { Err("not the address of one station".to_owned()) }
 }
 
 fn table_size(text: &str) -> Result<TableSize, String> {

@@ -81,7 +81,7 @@ pub struct BackendConfig {
     pub mac: Option<Mac>,
     /// 0, or the VIP's port: Direct Server Return cannot change ports.
     pub port: u16,
-    /// Share of the clients, relative to the others; 0 takes no new ones.
+    /// Share of the clients, relative to the others; 0 takes none.
     pub weight: u32,
     /// Pen's soft limit, connections; kept, of no meaning without the proxy.
     pub soft: u32,
@@ -124,6 +124,13 @@ impl Balance {
             .map(|(backend, &up)| Member { identity: backend.name.clone(), weight: backend.weight, up })
             .collect();
         Table::build(&members, self.seed, self.table_size.0)
+    }
+
+    /// What is decided by when every backend is up, at the MAC that it is configured with.
+    pub fn all_up(&self) -> Tables {
+        let slots = Arc::new(self.slots(&vec![true; self.backends.len()]));
+        let up = |backend: &BackendConfig| Backend { mac: backend.mac, in_service: backend.weight > 0 };
+        self.tables(self.backends.iter().map(up).collect(), &slots)
     }
 
     /// What workers decide by, when backends have these MACs and the slots are dealt like that.

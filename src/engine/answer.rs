@@ -132,6 +132,11 @@ impl Engine {
             return Verdict::Host;
         }
         let to = eth.payload;
+        let intact = |header: &[u8]| checksum::Sum::default().bytes(header).fold() == 0xffff;
+        if header.source.is_ipv4() && !intact(&frame[to..to + 20]) {
+            // The reply's checksum would be right again, and hide the damage.
+            return Verdict::Drop(DropReason::Malformed);
+        }
         match (header.source, header.destination) {
             (IpAddr::V4(source), IpAddr::V4(vip)) => {
                 frame[to + 8] = HOP_LIMIT;

@@ -136,7 +136,7 @@ impl Turn {
     fn new(index: usize, member: &Member, seed: Seed, size: u32) -> Turn {
         let (k0, k1) = seed.keys();
         let identity = member.identity.as_bytes();
-        // Two independent values of one keyed hash: the key differs in one bit.
+        // Two independent values: one hash under two keys.
         let offset = SipHasher13::new_with_keys(k0, k1).hash(identity) % u64::from(size);
         let skip = SipHasher13::new_with_keys(k0, !k1).hash(identity) % u64::from(size - 1) + 1;
         Turn { member: index as u16, weight: u64::from(member.weight), credit: 0, first: offset, at: offset, skip }

@@ -11,5 +11,5 @@ mod interface;
 mod process;
 
 pub use interface::Interface;
-pub use process::{Pidfile, daemonize, user};
+pub use process::{Pidfile, daemonize, end_on_broken_pipe, user};
 pub use system::*;

@@ -1,7 +1,7 @@
 //! The process: pid file, background, user. The same on every Unix.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -14,13 +14,14 @@ use crate::failure::{Failure, Sysexit};
 pub struct Pidfile {
     path: PathBuf,
     file: Flock<File>,
+    written: bool,
 }
 
 impl Pidfile {
     /// Takes the pid file `path`; its content is written by [`Pidfile::write`].
     ///
     /// # Errors
-    /// It cannot be created, or another process holds it.
+    /// It cannot be created, another process holds it, or it holds something else than a process number.
     pub fn take(path: &Path) -> Result<Pidfile, Failure> {
         let file = OpenOptions::new()
             .read(true)
@@ -34,7 +35,14 @@ impl Pidfile {
             let message = format!("pid file {}: process {} holds it; stop that one first", path.display(), pid.trim());
             Failure::new(Sysexit::CantCreat, message)
         })?;
-        Ok(Pidfile { path: path.to_owned(), file })
+        let mut content = String::new();
+        let read = (&*file).take(64).read_to_string(&mut content);
+        if read.is_err() || !content.trim().bytes().all(|b| b.is_ascii_digit()) {
+            let message =
+                format!("pid file {}: it holds something else than a process number; name another", path.display());
+            return Err(Failure::new(Sysexit::CantCreat, message));
+        }
+        Ok(Pidfile { path: path.to_owned(), file, written: false })
     }
 
     /// Writes the number of this process.
@@ -42,13 +50,19 @@ impl Pidfile {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&mut self) -> Result<(), Failure> {
-        let written = self.file.set_len(0).and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        self.written = true;
+        let rewound = self.file.rewind();
+        let written =
+            rewound.and_then(|()| self.file.set_len(0)).and_then(|()| writeln!(self.file, "{}", std::process::id()));
         written.map_err(|e| Failure::new(Sysexit::CantCreat, format!("pid file {}: {e}", self.path.display())))
     }
 }
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
+        if !self.written {
+            return;
+        }
         // Another user by now may not remove it from its directory, but can still empty it.
         if std::fs::remove_file(&self.path).is_err() {
             let _ = self.file.set_len(0);
@@ -76,4 +90,11 @@ pub fn user(name: &str) -> Result<User, Failure> {
         Ok(None) => Err(Failure::new(Sysexit::NoUser, format!("no user {name:?}; create it, or name another with -u"))),
         Err(e) => Err(Failure::new(Sysexit::NoUser, format!("user {name:?} cannot be looked up: {e}"))),
     }
+}
+
+/// Ends the process quietly when nobody reads its output any more, as Unix filters do.
+pub fn end_on_broken_pipe() {
+    // SAFETY: the default action replaces the one that ignores the signal; no handler of ours is involved.
+    let _ =
+        unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
 }

@@ -86,7 +86,9 @@ fn trouble(e: io::Error) -> Trouble {
 impl Port for PacketPort {
     fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
         let mut n = 0;
-        while n < budget {
+        // A flood of untagged frames must not keep the tagged ones waiting.
+        let untagged = if self.tagged_waits { budget - budget / 4 } else { budget };
+        while n < untagged {
             let length = match self.receiver.next() {
                 Ok(frame) if frame.len() < BUFFER => {
                     self.buffer[..frame.len()].copy_from_slice(frame);
@@ -123,7 +125,7 @@ impl Port for PacketPort {
             self.decide(length, decide)?;
         }
         // Who is never idle never waits, and so is not told of tagged frames.
-        self.tagged_waits |= n == budget;
+        self.tagged_waits |= n >= untagged;
         Ok(n)
     }
 

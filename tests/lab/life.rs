@@ -110,6 +110,32 @@ fn the_background_and_the_machine_readable_log() {
 }
 
 #[test]
+fn a_file_that_is_no_pid_file_is_left_alone() {
+    lab("life::a_file_that_is_no_pid_file_is_left_alone", &["--backends", "1"], &[], |lab| {
+        let precious = lab.directory.join("precious");
+        fs::write(&precious, "not a number\n").expect("a file");
+        let words =
+            [env!("CARGO_BIN_EXE_pen-dsr"), "-i", "eth0", "-p", &precious.display().to_string(), VIP4, BACKENDS[0]];
+        let (status, message) = lab.try_run("lb", &words);
+        assert_eq!(status.code(), Some(73), "{message}");
+        assert_eq!(fs::read_to_string(&precious).expect("it is still there"), "not a number\n");
+    });
+}
+
+#[test]
+fn thousands_of_addresses_are_served() {
+    lab("life::thousands_of_addresses_are_served", &["--backends", "1"], &["nft", "curl", "nginx"], |lab| {
+        let _web = lab.nginx("be1", b"");
+        let vips: Vec<String> = (0..2000).map(|n| format!("--vip=10.1.{}.{}", n / 200, 1 + n % 200)).collect();
+        let mut arguments: Vec<&str> = vips.iter().map(String::as_str).collect();
+        arguments.extend([VIP4, BACKENDS[0]]);
+        let balancer = lab.balancer(&arguments, 1);
+        assert!(rules(lab).contains("10.1.9.200"), "{}", balancer.output());
+        assert_eq!(lab.curl("10.0.0.1", "http://10.0.0.100/").as_deref(), Ok("be1"));
+    });
+}
+
+#[test]
 fn without_permission_it_says_what_to_do() {
     lab("life::without_permission_it_says_what_to_do", &["--backends", "1"], &["setpriv"], |lab| {
         let words = [

@@ -26,7 +26,7 @@ const VLAN_TAG_PRESENT: u32 = (-0x1000i32 + 48) as u32;
 
 const ACCEPT: u32 = u32::MAX;
 const REJECT: u32 = 0;
-/// BPF_MAXINSNS is 4096; with more addresses than fit below, every IP packet passes.
+/// BPF_MAXINSNS is 4096.
 const MOST: usize = 4000;
 
 fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
@@ -60,14 +60,20 @@ pub(super) fn program(tag: Tag, vips: &[IpAddr]) -> Vec<sock_filter> {
         }
     }
     if v4.len() + v6.len() > MOST {
-        v4.truncate(0);
-        v6.truncate(0);
-        v4.push(op(RET_K, 0, 0, ACCEPT));
-        v6.push(op(RET_K, 0, 0, ACCEPT));
+        return coarse_program(tag);
     }
     v4.push(op(RET_K, 0, 0, REJECT));
     v6.push(op(RET_K, 0, 0, REJECT));
+    assemble(tag, v4, v6)
+}
 
+/// Accepts ARP, all of IPv4 and IPv6, and frames with a further tag: for more addresses than a program has room for.
+pub(super) fn coarse_program(tag: Tag) -> Vec<sock_filter> {
+    assemble(tag, vec![op(RET_K, 0, 0, ACCEPT)], vec![op(RET_K, 0, 0, ACCEPT)])
+}
+
+/// A program that goes on with `v4` or `v6` for packets of that family.
+fn assemble(tag: Tag, v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
     let mut program = vec![
         op(LD_B_ABS, 0, 0, VLAN_TAG_PRESENT),
         op(JMP_JEQ_K, 1, 0, u32::from(tag == Tag::Present)),

@@ -12,7 +12,7 @@ use libc::{c_int, c_void};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use socket2::{SockFilter, SockRef};
 
-use super::filter::{Tag, program};
+use super::filter::{Tag, coarse_program, program};
 
 /// Bytes before each frame: `struct virtio_net_hdr` (linux/virtio_net.h).
 pub const FRAME_PREFIX: usize = 10;
@@ -57,8 +57,11 @@ pub fn prepare_send(prefix: &mut [u8]) {
 fn open(tag: Tag, vips: &[IpAddr]) -> io::Result<OwnedFd> {
     // Protocol 0: no frame arrives before the socket is bound, that is, before its filter is in place.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    let filter: Vec<SockFilter> = program(tag, vips).iter().map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k)).collect();
-    SockRef::from(&socket).attach_filter(&filter)?;
+    match attach(&socket, &program(tag, vips)) {
+        // net.core.optmem_max bounds a program, too.
+        Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => attach(&socket, &coarse_program(tag))?,
+        attached => attached?,
+    }
     set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set(&socket, libc::PACKET_VNET_HDR, 1)?;
     for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
@@ -66,6 +69,11 @@ fn open(tag: Tag, vips: &[IpAddr]) -> io::Result<OwnedFd> {
             .or_else(|_| set_option(&socket, libc::SOL_SOCKET, asked, SOCKET_BUFFER as c_int))?;
     }
     Ok(socket)
+}
+
+fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let filter: Vec<SockFilter> = program.iter().map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k)).collect();
+    SockRef::from(socket).attach_filter(&filter)
 }
 
 fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<()> {

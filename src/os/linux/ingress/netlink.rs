@@ -62,11 +62,13 @@ impl Attributes {
 pub(super) struct Batch {
     bytes: Vec<u8>,
     messages: u32,
+    /// Where the flags of the last message are.
+    last_flags: usize,
 }
 
 impl Batch {
     pub(super) fn new() -> Batch {
-        let mut batch = Batch { bytes: Vec::new(), messages: 0 };
+        let mut batch = Batch { bytes: Vec::new(), messages: 0, last_flags: 0 };
         batch.append(BATCH_BEGIN, REQUEST, 0, 0, SUBSYSTEM_NFTABLES, &[]);
         batch
     }
@@ -74,7 +76,8 @@ impl Batch {
     pub(super) fn message(&mut self, kind: u8, flags: u16, attributes: &Attributes) {
         self.messages += 1;
         let kind = SUBSYSTEM_NFTABLES << 8 | u16::from(kind);
-        self.append(kind, REQUEST | ACK | flags, self.messages, FAMILY_NETDEV, 0, &attributes.0);
+        self.last_flags = self.bytes.len() + 6;
+        self.append(kind, REQUEST | flags, self.messages, FAMILY_NETDEV, 0, &attributes.0);
     }
 
     fn append(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) {
@@ -100,28 +103,36 @@ impl Socket {
         Ok(Socket(fd))
     }
 
-    /// Sends `batch` and waits for the kernel's word on each of its messages.
+    /// Sends `batch` and waits for the kernel's word: the first error, or success of the last message.
     pub(super) fn commit(&mut self, mut batch: Batch) -> io::Result<()> {
+        let last = batch.messages;
+        if let Some(flags) = batch.bytes.get_mut(batch.last_flags..).and_then(|rest| rest.first_chunk_mut::<2>()) {
+            *flags = (u16::from_ne_bytes(*flags) | ACK).to_ne_bytes();
+        }
         batch.append(BATCH_END, REQUEST, batch.messages + 1, 0, SUBSYSTEM_NFTABLES, &[]);
+        // A transaction is one message to the socket, however many rules it has.
+        let room = batch.bytes.len() + (64 << 10);
+        setsockopt(&self.0, sockopt::SndBufForce, &room).or_else(|_| setsockopt(&self.0, sockopt::SndBuf, &room))?;
         sendto(self.0.as_raw_fd(), &batch.bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        let mut open = batch.messages;
         let mut buffer = vec![0; 32 << 10];
-        while open > 0 {
+        loop {
             let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
             let mut rest = &buffer[..length];
             while let Some(header) = rest.first_chunk::<20>() {
                 let size = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
                 let kind = u16::from_ne_bytes([header[4], header[5]]);
+                let sequence = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
                 let error = i32::from_ne_bytes([header[16], header[17], header[18], header[19]]);
                 if kind == NLMSG_ERROR {
                     if error != 0 {
                         return Err(io::Error::from_raw_os_error(-error));
                     }
-                    open = open.saturating_sub(1);
+                    if sequence == last {
+                        return Ok(());
+                    }
                 }
                 rest = rest.get(size.max(20).next_multiple_of(4)..).unwrap_or_default();
             }
         }
-        Ok(())
     }
 }
