@@ -151,9 +151,10 @@ impl<'a> Appliance<'a> {
         let (commands, command_receiver) = unbounded();
         let (report_sender, reports) = bounded(REPORTS);
         let Prepared { port, waker, ingress, memberships } = prepared;
+        let busy_poll = Duration::from_micros(u64::from(self.process.busy_poll));
         let thread = std::thread::Builder::new()
             .name("worker-0".into())
-            .spawn(move || worker::run(port, engine, &command_receiver, &report_sender))
+            .spawn(move || worker::run(port, engine, busy_poll, &command_receiver, &report_sender))
             .map_err(|e| Failure::new(Sysexit::OsErr, format!("no thread: {e}")))?;
         if !interface.running {
             warn!("{}: no link yet", interface.name);

@@ -35,12 +35,19 @@ pub enum Report {
     Failed(io::Error),
 }
 
-/// Carries frames until it is told to stop, its commands' other end is gone, or its port fails.
+/// Carries frames until it is told to stop, its commands' other end is gone, or its port fails. For `busy_poll` after a
+/// frame it goes on looking for the next one before it sleeps.
 ///
 /// Reports never hold it up: those that find no room are lost.
-pub fn run(mut port: impl Port, mut engine: Engine, commands: &Receiver<Command>, reports: &Sender<Report>) {
+pub fn run(
+    mut port: impl Port,
+    mut engine: Engine,
+    busy_poll: Duration,
+    commands: &Receiver<Command>,
+    reports: &Sender<Report>,
+) {
     let mut recorded = Losses::default();
-    if let Err(e) = carry(&mut port, &mut engine, &mut recorded, commands, reports) {
+    if let Err(e) = carry(&mut port, &mut engine, busy_poll, &mut recorded, commands, reports) {
         let _ = reports.try_send(Report::Failed(e));
     }
     record_losses(&mut port, &engine, &mut recorded);
@@ -49,11 +56,13 @@ pub fn run(mut port: impl Port, mut engine: Engine, commands: &Receiver<Command>
 fn carry(
     port: &mut impl Port,
     engine: &mut Engine,
+    busy_poll: Duration,
     recorded: &mut Losses,
     commands: &Receiver<Command>,
     reports: &Sender<Report>,
 ) -> io::Result<()> {
     let mut next_losses = Instant::now();
+    let mut busy_until = next_losses;
     loop {
         loop {
             match commands.try_recv() {
@@ -76,7 +85,10 @@ fn carry(
         while let Some(event) = engine.poll_event() {
             let _ = reports.try_send(Report::Learnt(event));
         }
-        if frames < BATCH {
+        if frames > 0 {
+            busy_until = now + busy_poll;
+        }
+        if frames < BATCH && now >= busy_until {
             let until = engine.poll_timeout().map_or(next_losses, |deadline| deadline.min(next_losses));
             port.wait(Some(until))?;
         }

@@ -7,6 +7,17 @@ mod system;
 #[path = "linux/mod.rs"]
 mod system;
 
+/// Why a wait for frames ended; nothing set: its time had come, or an untagged frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// A tagged frame waits.
+    pub tagged: bool,
+    /// Somebody woke us.
+    pub woken: bool,
+    /// A socket has an error to tell.
+    pub failed: bool,
+}
+
 mod interface;
 mod process;
 

@@ -6,16 +6,15 @@
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender};
 use socket2::SockRef;
 
 use super::{Losses, Port, WakeReceiver};
-use crate::os::{self, FRAME_PREFIX, Interface, PacketSockets};
+use crate::os::{self, FRAME_PREFIX, Interface, PacketSockets, Waiter};
 use crate::verdict::Verdict;
 
 /// The longest frame with its prefix and two tags, and some room to notice one that is longer.
@@ -26,6 +25,7 @@ pub struct PacketPort {
     receiver: Box<dyn DataLinkReceiver>,
     sender: Box<dyn DataLinkSender>,
     sockets: PacketSockets,
+    waiter: Waiter,
     wake: WakeReceiver,
     buffer: Box<[u8]>,
     losses: Losses,
@@ -40,6 +40,7 @@ impl PacketPort {
     /// The system's: not permitted, no such interface.
     pub fn open(interface: &Interface, vips: &[IpAddr], wake: WakeReceiver) -> io::Result<PacketPort> {
         let mut sockets = os::open_packet_sockets(interface.index, vips)?;
+        let waiter = Waiter::new(&sockets, &wake)?;
         let config = datalink::Config {
             // pnet closes the descriptor that it is given.
             socket_fd: sockets.plain.take().map(IntoRawFd::into_raw_fd),
@@ -55,6 +56,7 @@ impl PacketPort {
                 receiver,
                 sender,
                 sockets,
+                waiter,
                 wake,
                 buffer: vec![0; BUFFER].into_boxed_slice(),
                 losses: Losses::default(),
@@ -141,35 +143,14 @@ impl Port for PacketPort {
     }
 
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        let [plain, tagged] = self.sockets.descriptors();
-        if plain.or(tagged).is_none() {
-            // Without a descriptor to wait for, reading itself waits a little.
-            self.wake.clear();
-            return Ok(());
-        }
-        let timeout = match until {
-            None => PollTimeout::NONE,
-            Some(until) => {
-                // Rounded up: a timer that is looked at too early would be looked at again and again.
-                let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
-                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-            }
-        };
-        let wake = self.wake.as_fd();
-        let mut fds =
-            [plain.unwrap_or(wake), tagged.unwrap_or(wake), wake].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let [plain, tagged, wake] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        if wake.contains(PollFlags::POLLIN) {
+        let ready = self.waiter.wait(until)?;
+        if ready.woken {
             self.wake.clear();
         }
-        self.tagged_waits |= tagged.contains(PollFlags::POLLIN);
-        if (plain | tagged).contains(PollFlags::POLLERR) {
+        if ready.failed {
             self.clear_error();
         }
+        self.tagged_waits |= ready.tagged;
         Ok(())
     }
 

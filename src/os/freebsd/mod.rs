@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::unistd::{User, setgid, setgroups, setuid};
 use socket2::{Domain, Socket, Type};
@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::config::VipConfig;
 use crate::failure::{Failure, Sysexit};
 use crate::lb::Protocols;
+use crate::os::Ready;
 use crate::wire::ether::Mac;
 use crate::wire::nd;
 
@@ -65,6 +66,27 @@ impl PacketSockets {
     /// bpf counts its losses where pnet does not show them.
     pub fn take_drops(&self) -> u64 {
         0
+    }
+}
+
+/// Waits for nothing: reading itself waits a little.
+pub struct Waiter;
+
+impl Waiter {
+    /// A waiter that `_wake` need not interrupt.
+    ///
+    /// # Errors
+    /// None.
+    pub fn new(_sockets: &PacketSockets, _wake: impl AsFd) -> io::Result<Waiter> {
+        Ok(Waiter)
+    }
+
+    /// Returns at once, as if woken.
+    ///
+    /// # Errors
+    /// None.
+    pub fn wait(&self, _until: Option<Instant>) -> io::Result<Ready> {
+        Ok(Ready { woken: true, ..Ready::default() })
     }
 }
 

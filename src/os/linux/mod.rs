@@ -5,6 +5,7 @@ mod ingress;
 mod membership;
 mod privileges;
 mod socket;
+mod waiter;
 
 /// What to do when packet sockets are refused.
 pub const PERMISSION_REMEDY: &str =
@@ -14,3 +15,4 @@ pub use ingress::IngressDrop;
 pub use membership::Memberships;
 pub use privileges::drop_privileges;
 pub use socket::{FRAME_PREFIX, PacketSockets, READ_TIMEOUT, TaggedReceiver, open_packet_sockets, prepare_send};
+pub use waiter::Waiter;
