@@ -37,7 +37,15 @@ need_packages() {
 	done
 }
 
+# need_certificates: what cargo checks its registry by. Debian's smallest systems come without.
+need_certificates() {
+	if ! command -v apt-get >/dev/null 2>&1 || [ -e /etc/ssl/certs/ca-certificates.crt ]; then return 0; fi
+	echo "missing: the certificates of public authorities (for cargo)" >&2
+	install_packages ca-certificates
+}
+
 need_cargo() {
+	need_certificates || true # cargo itself tells, if it does not find any elsewhere either
 	nc_least=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml 2>/dev/null | head -n 1) || true
 	nc_least=${nc_least:-1.95}
 	if find_cargo "$nc_least"; then return 0; fi

@@ -1,8 +1,8 @@
 """scripts/bench dsr: pen-dsr against Debian's pen on the same lab, interleaved; run by scripts/bench in a sandbox.
 
-Rows: `direct`, the client straight to a backend, as the ceiling; `pen`; `pen-dsr`. Every round measures every
-row of a metric one after the other, each round in another order, so that what disturbs the machine disturbs
-all; the medians and their ratio count, not a single figure.
+Rows: `direct`, the client straight to a backend, as the ceiling; `pen`; `pen-dsr`; for latency, `pen-dsr` with
+busy polling. Every round measures every row of a metric one after the other, each round in another order, so that
+what disturbs the machine disturbs all; the medians and their ratio count, not a single figure.
 """
 
 import argparse
@@ -18,23 +18,26 @@ import time
 import lab
 import load
 import report
-
-DIRECT, PEN, PEN_DSR = "direct", "pen", "pen-dsr"
+from report import DIRECT, PEN, PEN_DSR, PEN_DSR_BUSY
 
 # program: Debian's package
-PACKAGES = {"pen": "pen", "iperf3": "iperf3", "wrk": "wrk", "nginx": "nginx-light", "ethtool": "ethtool",
+PACKAGES = {"pen": "pen", "iperf3": "iperf3", "wrk": "wrk", "nginx": "nginx", "ethtool": "ethtool",
             "nft": "nftables"}
+
+ROWS = [DIRECT, PEN, PEN_DSR]
+LATENCY_ROWS = [DIRECT, PEN, PEN_DSR, PEN_DSR_BUSY]
+BUSY_POLL = ["--busy-poll", "100"]
 
 METRICS = [
     # key, title, rows, programs that it needs
-    ("frames", "60-byte UDP, 1024 flows, over the bridge", [DIRECT, PEN, PEN_DSR], ["nft"]),
+    ("frames", "60-byte UDP, 1024 flows, over the bridge", ROWS, ["nft"]),
     ("near", "60-byte UDP, 1024 flows, back to back", [PEN, PEN_DSR], ["nft"]),
-    ("tcp-on", "iperf3, one TCP stream, offloads on", [DIRECT, PEN, PEN_DSR], ["iperf3", "ethtool"]),
-    ("http-on-1", "wrk, 1 connection, offloads on", [DIRECT, PEN, PEN_DSR], ["wrk", "nginx", "ethtool"]),
-    ("http-on-64", "wrk, 64 connections, offloads on", [DIRECT, PEN, PEN_DSR], ["wrk", "nginx", "ethtool"]),
-    ("tcp-off", "iperf3, one TCP stream, offloads off", [DIRECT, PEN, PEN_DSR], ["iperf3", "ethtool"]),
-    ("http-off-1", "wrk, 1 connection, offloads off", [DIRECT, PEN, PEN_DSR], ["wrk", "nginx", "ethtool"]),
-    ("http-off-64", "wrk, 64 connections, offloads off", [DIRECT, PEN, PEN_DSR], ["wrk", "nginx", "ethtool"]),
+    ("tcp-on", "iperf3, one TCP stream, offloads on", ROWS, ["iperf3", "ethtool"]),
+    ("http-on-1", "wrk, 1 connection, offloads on", LATENCY_ROWS, ["wrk", "nginx", "ethtool"]),
+    ("http-on-64", "wrk, 64 connections, offloads on", LATENCY_ROWS, ["wrk", "nginx", "ethtool"]),
+    ("tcp-off", "iperf3, one TCP stream, offloads off", ROWS, ["iperf3", "ethtool"]),
+    ("http-off-1", "wrk, 1 connection, offloads off", LATENCY_ROWS, ["wrk", "nginx", "ethtool"]),
+    ("http-off-64", "wrk, 64 connections, offloads off", LATENCY_ROWS, ["wrk", "nginx", "ethtool"]),
 ]
 
 
@@ -193,12 +196,13 @@ class Bench:
                 yield None
 
     def command(self, row, protocol, port):
-        """The two command lines say the same."""
+        """The command lines say the same."""
         backends = list(lab.BACKENDS.values())
         if row == PEN:
             udp = ["-U"] if protocol == "udp" else []
             return ["pen", "-f", *udp, "-O", "dsr_if eth0", f"{lab.VIP}:{port}", *backends]
-        return [self.options.pen_dsr, "-i", "eth0", "--protocol", protocol, f"{lab.VIP}:{port}", *backends]
+        busy = BUSY_POLL if row == PEN_DSR_BUSY else []
+        return [self.options.pen_dsr, "-i", "eth0", *busy, "--protocol", protocol, f"{lab.VIP}:{port}", *backends]
 
 
 @contextlib.contextmanager

@@ -22,19 +22,18 @@ FIGURES = {
     ("http", "p99"): ("latency, 99 %", "µs", 1, 0, True),
 }
 
-DIRECT, PEN, PEN_DSR = "direct", "pen", "pen-dsr"
-ROWS = [DIRECT, PEN, PEN_DSR]
+DIRECT, PEN, PEN_DSR, PEN_DSR_BUSY = "direct", "pen", "pen-dsr", "pen-dsr busy"
 
 NOTES = """\
 - Every round measures all rows of a metric one after the other, each round in another order. A cell is the
-  median over the rounds, with the least and the greatest in brackets; the last column is the median, over the
-  rounds, of pen-dsr's figure divided by pen's of the same round.
+  median over the rounds, with the least and the greatest in brackets; the last columns are the median, over the
+  rounds, of pen-dsr's figure divided by pen's of the same round; for latency and CPU, less is better.
 - All hosts are network namespaces of one machine, joined by veth and a bridge (scripts/lab), so a figure is a
   share of that machine's CPUs and not the speed of a link. Compare ratios, not figures of two machines.
 - `direct` is the client straight to be1's own address, without a balancer: the ceiling of the set-up.
 - Both balancers get the same words: one VIP and port, one protocol, two backends, hash of the client address.
-  pen-dsr runs with its default packet driver. The balancer has one CPU to itself; generator, clients and servers
-  share another one, also in the rows without a balancer.
+  pen-dsr runs with its default packet driver; `pen-dsr busy` is the same with `--busy-poll 100`. The balancer has
+  one CPU to itself; generator, clients and servers share another one, also in the rows without a balancer.
 - Small frames: the generator (tests/tools/blast.rs) offers more than a balancer can take. Over the bridge it sends
   from the bridge's end of the balancer's cable, and the frames cross the bridge on their way to the backends;
   `direct` is the same generator from the client over the bridge. Backends drop the frames at their interface, and
@@ -48,7 +47,8 @@ NOTES = """\
   are, and the receiver drops them; it also reads no more than 32000 bytes of a larger frame: no TCP connection
   comes about, which is the 0. Offloads off: `tx`, `tso`, `gso` and `gro` off on every host, so that pen works, too.
 - wrk has one thread, and asks one nginx worker for a page of 2048 bytes over kept-alive connections. All its
-  connections come from one address, so one backend serves them.
+  connections come from one address, so one backend serves them. With 1 connection the balancer sleeps between two
+  frames, and most of the time is what waking a CPU takes, which on a virtual machine is long.
 """
 
 
@@ -65,7 +65,8 @@ def of_dsr(samples, skipped, metrics, options):
 
 def table(key, rows, samples, skipped):
     """One metric: a line for each figure, a column for each row of the bench."""
-    head = ["", *rows, "pen-dsr : pen"]
+    ours = [row for row in rows if row not in (DIRECT, PEN)]
+    head = ["", *rows, *(f"{row} : {PEN}" for row in ours)]
     lines = [markdown_row(head), markdown_row(["---", *["---:"] * (len(head) - 1)])]
     for (kind, figure), (heading, unit, divisor, digits, _) in FIGURES.items():
         if kind != key.split("-")[0]:
@@ -74,7 +75,7 @@ def table(key, rows, samples, skipped):
         for row in rows:
             values = [s[figure] / divisor for s in samples.get((key, row), []) if figure in s]
             cells.append(skipped.get((key, row)) or cell(values, digits))
-        lines.append(markdown_row([*cells, ratio(key, figure, samples)]))
+        lines.append(markdown_row([*cells, *(ratio(key, figure, samples, row) for row in ours)]))
     return lines
 
 
@@ -88,11 +89,11 @@ def cell(values, digits):
     return f"{middle} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
-def ratio(key, figure, samples):
-    """Median over the rounds of pen-dsr's figure by pen's."""
+def ratio(key, figure, samples, row):
+    """Median over the rounds of a row's figure divided by pen's."""
     if figure == "offered":
         return ""
-    pairs = zip(samples.get((key, PEN_DSR), []), samples.get((key, PEN), []))
+    pairs = zip(samples.get((key, row), []), samples.get((key, PEN), []))
     quotients = [ours[figure] / theirs[figure] for ours, theirs in pairs
                  if figure in ours and theirs.get(figure)]
     return f"{statistics.median(quotients):.2f}" if quotients else "–"
@@ -154,8 +155,8 @@ def answer(words):
         return ""
 
 
-COLOURS = {DIRECT: "#9aa5b1", PEN: "#d9822b", PEN_DSR: "#1f6feb"}
-WIDTH, MARGIN, LABEL, VALUE, BAR, GAP, PANEL = 760, 24, 70, 110, 18, 6, 26
+COLOURS = {DIRECT: "#9aa5b1", PEN: "#d9822b", PEN_DSR: "#1f6feb", PEN_DSR_BUSY: "#7fb0f5"}
+WIDTH, MARGIN, LABEL, VALUE, BAR, GAP, PANEL = 760, 24, 100, 90, 18, 6, 26
 
 
 def chart(title, panels):
