@@ -83,7 +83,8 @@ fn backends_are_found_by_neighbour_discovery_too() {
 fn another_host_with_the_vip_is_reported() {
     lab("neighbors::another_host_with_the_vip_is_reported", &["--backends", "2"], &[], |lab| {
         lab.run("be2", &["ip", "address", "add", "10.0.0.100/24", "dev", "eth0"]);
-        lab.run("be2", &["sysctl", "-q", "-w", "net.ipv4.conf.all.arp_ignore=0", "net.ipv4.conf.eth0.arp_ignore=0"]);
+        let loud = "for each in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$each/arp_ignore; done";
+        lab.run("be2", &["sh", "-c", loud]);
         let balancer = lab.balancer(&[VIP4, BACKENDS[0]], 1);
         balancer.wait_for("the conflict", |log| log.contains("IS CLAIMED BY ANOTHER HOST, 02:00:00:00:00:12"));
         drop(balancer);
