@@ -35,8 +35,10 @@ pub enum Report {
     Failed(io::Error),
 }
 
-/// Carries frames until it is told to stop, its commands' other end is gone, or its port fails. For `busy_poll` after a
-/// frame it goes on looking for the next one before it sleeps.
+/// Carries frames until it is told to stop, its commands' other end is gone, or its port fails.
+///
+/// Sleeping and being woken costs more than a frame's whole way. So where frames follow each other within `busy_poll`,
+/// the worker goes on looking for the next one for so long before it sleeps; where they are rarer, it sleeps at once.
 ///
 /// Reports never hold it up: those that find no room are lost.
 pub fn run(
@@ -62,6 +64,7 @@ fn carry(
     reports: &Sender<Report>,
 ) -> io::Result<()> {
     let mut next_losses = Instant::now();
+    let mut last_frame = next_losses;
     let mut busy_until = next_losses;
     loop {
         loop {
@@ -86,7 +89,10 @@ fn carry(
             let _ = reports.try_send(Report::Learnt(event));
         }
         if frames > 0 {
-            busy_until = now + busy_poll;
+            if now.duration_since(last_frame) <= busy_poll {
+                busy_until = now + busy_poll;
+            }
+            last_frame = now;
         }
         if frames < BATCH && now >= busy_until {
             let until = engine.poll_timeout().map_or(next_losses, |deadline| deadline.min(next_losses));

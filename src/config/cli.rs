@@ -77,8 +77,9 @@ pub struct ProcessArgs {
     /// Seconds after which a backend that answered is asked again
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub neighbor_interval: u16,
-    /// Microseconds to go on looking for frames before sleeping: less delay, for a CPU that is busier
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    /// Where frames follow each other within so many microseconds, look for so long for the next before sleeping; 0
+    /// sleeps always, which takes less of the CPU and longer
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub busy_poll: u32,
     /// Let the host's IP stack see the VIPs' frames, too (Linux)
     #[arg(long)]

@@ -18,15 +18,15 @@ import time
 import lab
 import load
 import report
-from report import DIRECT, PEN, PEN_DSR, PEN_DSR_BUSY
+from report import DIRECT, PEN, PEN_DSR, PEN_DSR_SLEEPY
 
 # program: Debian's package
 PACKAGES = {"pen": "pen", "iperf3": "iperf3", "wrk": "wrk", "nginx": "nginx", "ethtool": "ethtool",
             "nft": "nftables"}
 
 ROWS = [DIRECT, PEN, PEN_DSR]
-LATENCY_ROWS = [DIRECT, PEN, PEN_DSR, PEN_DSR_BUSY]
-BUSY_POLL = ["--busy-poll", "100"]
+LATENCY_ROWS = [DIRECT, PEN, PEN_DSR, PEN_DSR_SLEEPY]
+ALWAYS_SLEEP = ["--busy-poll", "0"]
 
 METRICS = [
     # key, title, rows, programs that it needs
@@ -201,8 +201,8 @@ class Bench:
         if row == PEN:
             udp = ["-U"] if protocol == "udp" else []
             return ["pen", "-f", *udp, "-O", "dsr_if eth0", f"{lab.VIP}:{port}", *backends]
-        busy = BUSY_POLL if row == PEN_DSR_BUSY else []
-        return [self.options.pen_dsr, "-i", "eth0", *busy, "--protocol", protocol, f"{lab.VIP}:{port}", *backends]
+        sleep = ALWAYS_SLEEP if row == PEN_DSR_SLEEPY else []
+        return [self.options.pen_dsr, "-i", "eth0", *sleep, "--protocol", protocol, f"{lab.VIP}:{port}", *backends]
 
 
 @contextlib.contextmanager

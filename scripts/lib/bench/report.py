@@ -22,7 +22,7 @@ FIGURES = {
     ("http", "p99"): ("latency, 99 %", "µs", 1, 0, True),
 }
 
-DIRECT, PEN, PEN_DSR, PEN_DSR_BUSY = "direct", "pen", "pen-dsr", "pen-dsr busy"
+DIRECT, PEN, PEN_DSR, PEN_DSR_SLEEPY = "direct", "pen", "pen-dsr", "pen-dsr sleeping"
 
 NOTES = """\
 - Every round measures all rows of a metric one after the other, each round in another order. A cell is the
@@ -32,8 +32,8 @@ NOTES = """\
   share of that machine's CPUs and not the speed of a link. Compare ratios, not figures of two machines.
 - `direct` is the client straight to be1's own address, without a balancer: the ceiling of the set-up.
 - Both balancers get the same words: one VIP and port, one protocol, two backends, hash of the client address.
-  pen-dsr runs with its default packet driver; `pen-dsr busy` is the same with `--busy-poll 100`. The balancer has
-  one CPU to itself; generator, clients and servers share another one, also in the rows without a balancer.
+  pen-dsr runs with its default packet driver; `pen-dsr sleeping` is the same with `--busy-poll 0`, which sleeps as
+  soon as there is no frame, as pen does. The balancer has one CPU to itself; generator, clients and servers share another one, also in the rows without a balancer.
 - Small frames: the generator (tests/tools/blast.rs) offers more than a balancer can take. Over the bridge it sends
   from the bridge's end of the balancer's cable, and the frames cross the bridge on their way to the backends;
   `direct` is the same generator from the client over the bridge. Backends drop the frames at their interface, and
@@ -47,8 +47,8 @@ NOTES = """\
   are, and the receiver drops them; it also reads no more than 32000 bytes of a larger frame: no TCP connection
   comes about, which is the 0. Offloads off: `tx`, `tso`, `gso` and `gro` off on every host, so that pen works, too.
 - wrk has one thread, and asks one nginx worker for a page of 2048 bytes over kept-alive connections. All its
-  connections come from one address, so one backend serves them. With 1 connection the balancer sleeps between two
-  frames, and most of the time is what waking a CPU takes, which on a virtual machine is long.
+  connections come from one address, so one backend serves them. With 1 connection a balancer that
+  sleeps between two frames spends most of the time on being woken, which on a virtual machine takes long.
 """
 
 
@@ -155,7 +155,7 @@ def answer(words):
         return ""
 
 
-COLOURS = {DIRECT: "#9aa5b1", PEN: "#d9822b", PEN_DSR: "#1f6feb", PEN_DSR_BUSY: "#7fb0f5"}
+COLOURS = {DIRECT: "#9aa5b1", PEN: "#d9822b", PEN_DSR: "#1f6feb", PEN_DSR_SLEEPY: "#7fb0f5"}
 WIDTH, MARGIN, LABEL, VALUE, BAR, GAP, PANEL = 760, 24, 100, 90, 18, 6, 26
 
 

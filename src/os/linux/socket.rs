@@ -23,8 +23,9 @@ pub const READ_TIMEOUT: Duration = Duration::ZERO;
 const NEEDS_CSUM: u8 = 1;
 const TAG_LEN: usize = 4;
 const MACS_LEN: usize = 12;
-/// Room for some thousand frames, or for a hundred of 64 KiB.
-const SOCKET_BUFFER: usize = 16 << 20;
+/// Room for some ten thousand small frames, or for a hundred of 64 KiB (the kernel doubles it); more would only be more
+/// delay when frames come faster than they can be sent.
+const SOCKET_BUFFER: usize = 4 << 20;
 
 /// The sockets of a port.
 pub struct PacketSockets {
