@@ -79,7 +79,7 @@ pub struct ProcessArgs {
     pub neighbor_interval: u16,
     /// Where frames follow each other within so many microseconds, look for so long for the next before sleeping; 0
     /// sleeps always, which takes less of the CPU and longer
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     pub busy_poll: u32,
     /// Let the host's IP stack see the VIPs' frames, too (Linux)
     #[arg(long)]

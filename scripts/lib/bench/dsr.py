@@ -1,7 +1,7 @@
 """scripts/bench dsr: pen-dsr against Debian's pen on the same lab, interleaved; run by scripts/bench in a sandbox.
 
-Rows: `direct`, the client straight to a backend, as the ceiling; `pen`; `pen-dsr`; for latency, `pen-dsr` with
-busy polling. Every round measures every row of a metric one after the other, each round in another order, so that
+Rows: `direct`, the client straight to a backend, as the ceiling; `pen`; `pen-dsr`; for latency, `pen-dsr`
+that always sleeps. Every round measures every row of a metric one after the other, each round in another order, so that
 what disturbs the machine disturbs all; the medians and their ratio count, not a single figure.
 """
 

@@ -33,7 +33,8 @@ NOTES = """\
 - `direct` is the client straight to be1's own address, without a balancer: the ceiling of the set-up.
 - Both balancers get the same words: one VIP and port, one protocol, two backends, hash of the client address.
   pen-dsr runs with its default packet driver; `pen-dsr sleeping` is the same with `--busy-poll 0`, which sleeps as
-  soon as there is no frame, as pen does. The balancer has one CPU to itself; generator, clients and servers share another one, also in the rows without a balancer.
+  soon as there is no frame, as pen does. The balancer has one CPU to itself; generator, clients and servers share
+  another one, also in the rows without a balancer.
 - Small frames: the generator (tests/tools/blast.rs) offers more than a balancer can take. Over the bridge it sends
   from the bridge's end of the balancer's cable, and the frames cross the bridge on their way to the backends;
   `direct` is the same generator from the client over the bridge. Backends drop the frames at their interface, and
