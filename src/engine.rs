@@ -166,7 +166,7 @@ impl Engine {
         match eth.ethertype {
             ether::IPV4 | ether::IPV6 if to_us => self.packet(frame, &eth),
             ether::ARP if to_us || eth.destination.is_group() => self.arp(frame, &eth),
-            ether::IPV6 if eth.destination.is_group() => self.multicast(frame, &eth),
+            ether::IPV6 if eth.destination.is_group() => self.neighbor_discovery(frame, &eth),
             _ => Verdict::Host,
         }
     }
@@ -198,10 +198,8 @@ impl Engine {
                 let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
                     return Verdict::Host;
                 };
-                match self.tables.choose(service, header.source, ports.source).backend {
-                    Some(backend) => self.forward(frame, vip, backend),
-                    None => Verdict::Drop(DropReason::NoBackend),
-                }
+                let backend = self.tables.choose(service, header.source, ports.source).backend;
+                self.forward_if_any(frame, vip, backend)
             }
             protocol::ICMP if header.source.is_ipv4() => self.icmp(frame, eth, vip, &header),
             protocol::ICMPV6 if header.source.is_ipv6() => self.icmp(frame, eth, vip, &header),
@@ -226,10 +224,10 @@ impl Engine {
             Some(Destination::Host) => Verdict::Host,
             Some(Destination::Backend(backend)) => self.forward(frame, vip, backend),
             None => match self.tables.portless_service(vip, header.protocol) {
-                Some(service) => match self.tables.choose(service, header.source, 0).backend {
-                    Some(backend) => self.forward(frame, vip, backend),
-                    None => Verdict::Drop(DropReason::NoBackend),
-                },
+                Some(service) => {
+                    let backend = self.tables.choose(service, header.source, 0).backend;
+                    self.forward_if_any(frame, vip, backend)
+                }
                 None => self.keep(frame, Waiting::First(key)),
             },
         }
@@ -298,11 +296,16 @@ impl Engine {
         let Some((service, port)) = flow else {
             return Verdict::Host;
         };
-        match self.tables.choose(service, quote.destination, port).backend {
-            Some(backend) => {
-                self.counters.icmp_errors.add(1);
-                self.forward(frame, vip, backend)
-            }
+        let backend = self.tables.choose(service, quote.destination, port).backend;
+        self.counters.icmp_errors.add(u64::from(backend.is_some()));
+        self.forward_if_any(frame, vip, backend)
+    }
+
+    /// From VIP number `vip` to the backend that was chosen, if any is in service.
+    #[inline]
+    fn forward_if_any(&mut self, frame: &mut [u8], vip: usize, backend: Option<usize>) -> Verdict {
+        match backend {
+            Some(index) => self.forward(frame, vip, index),
             None => Verdict::Drop(DropReason::NoBackend),
         }
     }

@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use crate::config::{Balance, Endpoint};
 use crate::failure::Failure;
+use crate::lb::Tables;
 
-/// One line for `client`: its backend, its slot, and how that came about, all backends being up.
+/// One line for `client`: its backend, its slot, and how that came about by `tables`, those of `balance` with all
+/// backends up ([`Balance::all_up`]).
 ///
 /// # Errors
 /// Usage: the client's port takes part in the choice and is not given, or no VIP is of the client's family.
-pub fn explain(balance: &Balance, client: Endpoint) -> Result<String, Failure> {
+pub fn explain(balance: &Balance, tables: &Tables, client: Endpoint) -> Result<String, Failure> {
     let address = client.address;
     if balance.hash_port && client.port.is_none() {
         return Err(Failure::usage(format!(
@@ -19,7 +21,6 @@ pub fn explain(balance: &Balance, client: Endpoint) -> Result<String, Failure> {
     let Some(vip) = balance.vips.iter().find(|vip| vip.address.is_ipv4() == address.is_ipv4()) else {
         return Err(Failure::usage(format!("client {address}: none of the virtual addresses is of its family")));
     };
-    let tables = balance.all_up();
     let service = tables.vip(vip.address).and_then(|index| tables.vips()[index].services.first());
     let Some(service) = service else {
         return Err(Failure::usage("no service"));
@@ -60,10 +61,15 @@ mod tests {
         }
     }
 
+    fn ask(hash_port: bool, client: &str) -> Result<String, Failure> {
+        let balance = balance(hash_port);
+        explain(&balance, &balance.all_up(), parse_client(client).unwrap())
+    }
+
     #[test]
     fn the_port_changes_the_answer_only_with_r() {
         let backend = |hash_port, client: &str| {
-            let line = explain(&balance(hash_port), parse_client(client).unwrap()).unwrap();
+            let line = ask(hash_port, client).unwrap();
             line.split_whitespace().nth(2).unwrap().to_owned()
         };
         let answers = |hash_port| -> Vec<String> {
@@ -75,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_an_error() {
-        assert!(explain(&balance(true), parse_client("192.0.2.7").unwrap()).is_err());
-        assert!(explain(&balance(false), parse_client("2001:db8::7").unwrap()).is_err());
+        assert!(ask(true, "192.0.2.7").is_err());
+        assert!(ask(false, "2001:db8::7").is_err());
     }
 }

@@ -37,8 +37,9 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
             os::end_on_broken_pipe();
             let (clients, configuration) = split(words, &cli.words);
             let balance = config::balance(&cli.balance, &cli.process, configuration, Lookup::Nothing)?;
+            let tables = balance.all_up();
             for client in clients {
-                println!("{}", explain::explain(&balance, config::parse_client(client)?)?);
+                println!("{}", explain::explain(&balance, &tables, config::parse_client(client)?)?);
             }
             Ok(())
         }

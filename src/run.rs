@@ -55,8 +55,12 @@ pub fn run(balance: Balance, process: &ProcessArgs) -> Result<(), Failure> {
         appliance.start(&interface, prepared)?;
         appliance.serve(name, &signals)
     };
-    // Nobody reads a daemon's standard error.
-    carry_on().inspect_err(|failure| error!("{failure}"))
+    carry_on().inspect_err(|failure| {
+        // Nobody reads a daemon's standard error.
+        if process.daemon {
+            error!("{failure}");
+        }
+    })
 }
 
 /// TERM, INT, HUP and USR1 as messages.

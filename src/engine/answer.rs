@@ -21,16 +21,9 @@ impl Engine {
         if self.station.owns(message.sender_mac) {
             return Verdict::Host;
         }
-        let sender = IpAddr::V4(message.sender);
-        if self.tables.watches(sender) {
-            let to_us = self.station.owns(eth.destination) && self.station.owns(message.target_mac);
-            let (address, mac) = (sender, message.sender_mac);
-            self.report(if message.operation == arp::Operation::Reply && to_us {
-                Event::Answer { address, mac }
-            } else {
-                Event::Claim { address, mac }
-            });
-        }
+        let to_us = self.station.owns(eth.destination) && self.station.owns(message.target_mac);
+        let is_answer = message.operation == arp::Operation::Reply && to_us;
+        self.overhear(IpAddr::V4(message.sender), message.sender_mac, is_answer);
         let asked_for_vip =
             message.operation == arp::Operation::Request && self.tables.vip(IpAddr::V4(message.target)).is_some();
         if !asked_for_vip || message.sender == message.target {
@@ -47,11 +40,6 @@ impl Engine {
         ether::readdress(frame, message.sender_mac, self.station.vip_mac);
         self.counters.neighbor_answers.add(1);
         Verdict::Transmit
-    }
-
-    /// IPv6 to a group: only neighbour discovery concerns us.
-    pub(super) fn multicast(&mut self, frame: &mut [u8], eth: &ether::Header) -> Verdict {
-        self.neighbor_discovery(frame, eth)
     }
 
     /// Looks for a neighbour message in a packet that is not for a service. Anything else is the host's.
@@ -82,17 +70,19 @@ impl Engine {
             }
             nd::Message::Advertisement { target, target_mac, solicited, .. } => {
                 let mac = target_mac.unwrap_or(eth.source);
-                if !self.station.owns(mac) && self.tables.watches(IpAddr::V6(target)) {
-                    let to_us = self.station.owns(eth.destination);
-                    let address = IpAddr::V6(target);
-                    self.report(if solicited && to_us {
-                        Event::Answer { address, mac }
-                    } else {
-                        Event::Claim { address, mac }
-                    });
+                if !self.station.owns(mac) {
+                    let is_answer = solicited && self.station.owns(eth.destination);
+                    self.overhear(IpAddr::V6(target), mac, is_answer);
                 }
                 Verdict::Host
             }
+        }
+    }
+
+    /// Somebody says that `address` is at `mac`; reported if the address is watched.
+    fn overhear(&mut self, address: IpAddr, mac: ether::Mac, is_answer: bool) {
+        if self.tables.watches(address) {
+            self.report(if is_answer { Event::Answer { address, mac } } else { Event::Claim { address, mac } });
         }
     }
 

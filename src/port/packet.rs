@@ -99,6 +99,7 @@ impl Port for PacketPort {
                 Ok(_) => {
                     // Cut off: no frame that this port could pass on.
                     self.losses.overrun += 1;
+                    n += 1;
                     continue;
                 }
                 Err(e) => match trouble(e) {

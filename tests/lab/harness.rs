@@ -268,7 +268,7 @@ impl Process {
         }
     }
 
-    /// The balancer's statistics, as it prints them on USR1: the number before `what`, or after it.
+    /// The balancer's statistics, as it prints them on USR1.
     pub fn statistics(&self) -> String {
         let before = self.output().len();
         self.signal(Signal::SIGUSR1);
