@@ -54,6 +54,7 @@ fn bent_v4() -> Vec<Row> {
     let tcp = v4().tcp(40000, 80, b"payload");
     let udp = v4().udp(40000, 80, b"payload");
     vec![
+        Row::new("v4 echo request, IP header checksum wrong", patched(v4().echo_request(1, 1, b"ping"), 24, &[0xde, 0xad]), Drop(Malformed)),
         Row::new("v4 that says it is version 6", patched(tcp.clone(), 14, &[0x65]), Drop(Malformed)),
         Row::new("v4 header length of four words", patched(tcp.clone(), 14, &[0x44]), Drop(Malformed)),
         Row::new("v4 header length behind the frame's end", patched(v4().protocol(17, &[0; 8]), 14, &[0x4f]), Drop(Malformed)),
