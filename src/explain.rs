@@ -54,7 +54,7 @@ mod tests {
 
     fn balance(hash_port: bool) -> Balance {
         Balance {
-            vips: vec![VipConfig { address: "10.0.0.100".parse().unwrap(), port: 0 }],
+            vips: vec![VipConfig::new("10.0.0.100".parse().unwrap(), 0)],
             backends: vec![BackendConfig::named("be1"), BackendConfig::named("be2")],
             hash_port,
             ..Balance::default()

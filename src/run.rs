@@ -131,7 +131,7 @@ impl<'a> Appliance<'a> {
         let ingress = if self.process.no_ingress_drop {
             None
         } else {
-            match IngressDrop::install(name, &self.balance.vips, self.balance.protocols) {
+            match IngressDrop::install(name, &self.balance.vips) {
                 Ok(ingress) => Some(ingress),
                 Err(e) => {
                     warn!(
@@ -270,12 +270,11 @@ impl<'a> Appliance<'a> {
         if let Some(user) = &self.process.user {
             info!("running as user {user}");
         }
-        let vips: Vec<String> = b.vips.iter().map(ToString::to_string).collect();
+        let vips: Vec<String> = b.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols)).collect();
         info!(
-            "{}: {} ({}) by {} backends, hashing the client's {}, seed {:x}, {} slots",
+            "{}: {} by {} backends, hashing the client's {}, seed {:x}, {} slots",
             interface.name,
             vips.join(", "),
-            b.protocols,
             b.backends.len(),
             if b.hash_port { "address and port" } else { "address" },
             b.seed.0,

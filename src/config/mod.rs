@@ -4,27 +4,33 @@ pub mod cli;
 mod resolve;
 mod words;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use resolve::{Lookup, balance};
 pub use words::{Endpoint, parse_backend, parse_client, parse_vip};
 
+use crate::health::Policy;
+use crate::lb::acl::Acl;
+use crate::lb::flow::Timeouts;
 use crate::lb::maglev::{self, Member, Table};
 use crate::lb::{Backend, ClientHash, Protocols, Seed, Service, Tables, Vip};
 use crate::neighbor::Timing;
+use crate::probe::Check;
 use crate::wire::ether::Mac;
 
-/// What is balanced, how, and to whom. Everything that the choice of a backend depends on.
-#[derive(Clone, Debug, Default)]
+/// What is balanced, how, and to whom: all that a reload can change.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Balance {
     /// The virtual addresses, at least one.
     pub vips: Vec<VipConfig>,
-    /// Which protocols they serve.
-    pub protocols: Protocols,
     /// Who serves them.
     pub backends: Vec<BackendConfig>,
+    /// Who serves when none of them is in service (`-e`).
+    pub emergency: Option<BackendConfig>,
     /// Does the client's port take part in the choice (`-r`)?
     pub hash_port: bool,
     /// The key of the hash.
@@ -33,6 +39,76 @@ pub struct Balance {
     pub table_size: TableSize,
     /// When backends are asked for their MAC.
     pub neighbor: Timing,
+    /// How long flows are remembered.
+    pub timeouts: Timeouts,
+    /// How long a table that was replaced decides about flows that are not remembered; zero: not at all.
+    pub predecessor: Duration,
+    /// How backends are checked.
+    pub health: HealthConfig,
+    /// When fewer percent of the backends than this are in service, all are used, whatever the checks say; 0: never.
+    pub panic_threshold: u8,
+    /// How long a backend that returns takes to reach its whole weight; zero: at once.
+    pub slow_start: Duration,
+    /// Access lists by their number, 0 to 9.
+    pub acls: BTreeMap<u8, Acl>,
+    /// The list that clients of VIPs without one of their own have to pass.
+    pub client_acl: Option<u8>,
+    /// Which addresses are a tarpit.
+    pub tarpit: Option<TarpitConfig>,
+}
+
+impl Default for Balance {
+    fn default() -> Balance {
+        Balance {
+            vips: Vec::new(),
+            backends: Vec::new(),
+            emergency: None,
+            hash_port: false,
+            seed: Seed::default(),
+            table_size: TableSize::default(),
+            neighbor: Timing::default(),
+            timeouts: Timeouts::default(),
+            predecessor: Duration::from_secs(600),
+            health: HealthConfig::default(),
+            panic_threshold: 0,
+            slow_start: Duration::ZERO,
+            acls: BTreeMap::new(),
+            client_acl: None,
+            tarpit: None,
+        }
+    }
+}
+
+/// How backends are checked, through the data path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HealthConfig {
+    /// What is asked.
+    pub check: Check,
+    /// When, and how often it has to fail or succeed.
+    pub policy: Policy,
+    /// The address that IPv4 probes come from; the interface's unless given.
+    pub source4: Option<Ipv4Addr>,
+    /// The address that IPv6 probes come from; the interface's unless given.
+    pub source6: Option<Ipv6Addr>,
+}
+
+/// Addresses that nobody has, answered so that scanners waste their time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TarpitConfig {
+    /// The access list that says which.
+    pub acl: u8,
+    /// Answers a second at most.
+    pub rate: u32,
+}
+
+/// What clients get when no backend is in service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenEmpty {
+    /// Nothing.
+    #[default]
+    Drop,
+    /// TCP RST, ICMP port unreachable.
+    Reject,
 }
 
 /// A checked number of slots.
@@ -62,6 +138,19 @@ pub struct VipConfig {
     pub address: IpAddr,
     /// 0: every port.
     pub port: u16,
+    /// Which protocols it serves.
+    pub protocols: Protocols,
+    /// What clients get when no backend is in service.
+    pub when_empty: WhenEmpty,
+    /// The access list that its clients have to pass, instead of [`Balance::client_acl`].
+    pub client_acl: Option<u8>,
+}
+
+impl VipConfig {
+    /// TCP and UDP at `port` (0: every port) of `address`, for everybody.
+    pub fn new(address: IpAddr, port: u16) -> VipConfig {
+        VipConfig { address, port, protocols: Protocols::All, when_empty: WhenEmpty::Drop, client_acl: None }
+    }
 }
 
 impl fmt::Display for VipConfig {
@@ -89,12 +178,14 @@ pub struct BackendConfig {
     pub hard: u32,
     /// Pen's priority, likewise.
     pub prio: u32,
+    /// Out of service until somebody says otherwise.
+    pub maintenance: bool,
 }
 
 impl BackendConfig {
     /// A backend of weight 1 with nothing but a name.
     pub fn named(name: &str) -> BackendConfig {
-        BackendConfig { name: name.to_owned(), address: None, mac: None, port: 0, weight: 1, soft: 0, hard: 0, prio: 0 }
+        BackendConfig { name: name.to_owned(), address: None, mac: None, port: 0, weight: 1, soft: 0, hard: 0, prio: 0, maintenance: false }
     }
 }
 
@@ -137,7 +228,7 @@ impl Balance {
     pub fn tables(&self, backends: Vec<Backend>, slots: &Arc<Table>) -> Tables {
         let mut vips: Vec<Vip> = Vec::new();
         for configured in &self.vips {
-            let service = Service { port: configured.port, protocols: self.protocols, slots: Arc::clone(slots) };
+            let service = Service { port: configured.port, protocols: configured.protocols, slots: Arc::clone(slots) };
             match vips.iter_mut().find(|vip| vip.address == configured.address) {
                 Some(vip) => vip.services.push(service),
                 None => vips.push(Vip { address: configured.address, services: vec![service] }),

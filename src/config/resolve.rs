@@ -4,7 +4,7 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use super::cli::{BalanceArgs, ProcessArgs};
-use super::{Balance, parse_backend, parse_vip};
+use super::{Balance, VipConfig, parse_backend, parse_vip};
 use crate::failure::{Failure, Sysexit};
 use crate::neighbor::Timing;
 
@@ -33,7 +33,6 @@ pub fn balance(
         )
     })?;
     let mut balance = Balance {
-        protocols: args.protocols(),
         hash_port: args.hash_port,
         seed: args.seed,
         table_size: args.table_size,
@@ -41,7 +40,7 @@ pub fn balance(
         ..Balance::default()
     };
     for word in std::iter::once(first).chain(&args.vip) {
-        let vip = parse_vip(word)?;
+        let vip = VipConfig { protocols: args.protocols(), ..parse_vip(word)? };
         if balance.vips.contains(&vip) {
             return Err(Failure::usage(format!("the virtual address {vip} is given twice")));
         }

@@ -57,7 +57,7 @@ pub fn parse_vip(word: &str) -> Result<VipConfig, Failure> {
     if !is_host(address) {
         return Err(Failure::usage(format!("{word:?} cannot be a virtual address: it is not the address of one host")));
     }
-    Ok(VipConfig { address, port: port.unwrap_or(0) })
+    Ok(VipConfig::new(address, port.unwrap_or(0)))
 }
 
 /// `CLIENT[:port]`.

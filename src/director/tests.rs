@@ -3,7 +3,6 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::config::{BackendConfig, VipConfig};
 use crate::engine::Station;
-use crate::lb::Protocols;
 use crate::wire::arp;
 use crate::wire::ether;
 
@@ -16,8 +15,7 @@ fn director(now: Instant) -> Director {
         ..BackendConfig::named(&format!("be{n}"))
     };
     let balance = Balance {
-        vips: vec![VipConfig { address: "10.0.0.100".parse().unwrap(), port: 0 }],
-        protocols: Protocols::All,
+        vips: vec![VipConfig::new("10.0.0.100".parse().unwrap(), 0)],
         backends: vec![backend(11), backend(12)],
         ..Balance::default()
     };

@@ -1,5 +1,7 @@
 //! The decision: which service a packet is for, and which backend serves its client.
 
+pub mod acl;
+pub mod flow;
 pub mod fragment;
 pub mod maglev;
 pub mod tables;

@@ -10,7 +10,6 @@ use socket2::{Domain, Socket, Type};
 
 use crate::config::VipConfig;
 use crate::failure::{Failure, Sysexit};
-use crate::lb::Protocols;
 use crate::os::Ready;
 use crate::wire::ether::Mac;
 use crate::wire::nd;
@@ -98,7 +97,7 @@ impl IngressDrop {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`].
-    pub fn install(_interface: &str, _vips: &[VipConfig], _protocols: Protocols) -> io::Result<IngressDrop> {
+    pub fn install(_interface: &str, _vips: &[VipConfig]) -> io::Result<IngressDrop> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "bpf(4) leaves every frame to the host, too"))
     }
 }

@@ -13,7 +13,6 @@ use std::net::IpAddr;
 use netlink::{Attributes, Batch};
 
 use crate::config::VipConfig;
-use crate::lb::Protocols;
 use crate::wire::ip::protocol;
 
 const NFT_MSG_NEWTABLE: u8 = 0;
@@ -30,7 +29,7 @@ impl IngressDrop {
     ///
     /// # Errors
     /// The system's: no nf_tables in this kernel, not permitted.
-    pub fn install(interface: &str, vips: &[VipConfig], protocols: Protocols) -> io::Result<IngressDrop> {
+    pub fn install(interface: &str, vips: &[VipConfig]) -> io::Result<IngressDrop> {
         let table = format!("pen-dsr-{interface}-{}", std::process::id());
         let mut batch = Batch::new();
         let mut a = Attributes::new();
@@ -45,7 +44,7 @@ impl IngressDrop {
         a.be32(5, 1).text(7, "filter"); // NFTA_CHAIN_POLICY: accept, NFTA_CHAIN_TYPE
         batch.message(NFT_MSG_NEWCHAIN, netlink::CREATE | netlink::EXCLUSIVE, &a);
 
-        for rule in vips.iter().flat_map(|vip| rules(*vip, protocols)) {
+        for rule in vips.iter().flat_map(|vip| rules(*vip)) {
             let mut a = Attributes::new();
             a.text(1, &table).text(2, "ingress"); // NFTA_RULE_TABLE, NFTA_RULE_CHAIN
             a.nested(4, |list| rule.iter().for_each(|expression| expression.put(list)));
@@ -120,7 +119,7 @@ fn compare(list: &mut Attributes, value: &[u8]) {
 }
 
 /// What is dropped for `vip`: just what the engine serves there, so that a host which has the address itself keeps the rest.
-fn rules(vip: VipConfig, protocols: Protocols) -> Vec<Vec<Expression>> {
+fn rules(vip: VipConfig) -> Vec<Vec<Expression>> {
     let (ethertype, offset, address) = match vip.address {
         IpAddr::V4(a) => (crate::wire::ether::IPV4, 16, a.octets().to_vec()),
         IpAddr::V6(a) => (crate::wire::ether::IPV6, 24, a.octets().to_vec()),
@@ -138,7 +137,7 @@ fn rules(vip: VipConfig, protocols: Protocols) -> Vec<Vec<Expression>> {
     let l4 = |number: u8| Expression::Meta(META_L4PROTO, vec![number]);
     let mut rules = Vec::new();
     for number in [protocol::TCP, protocol::UDP] {
-        if !protocols.takes(number) {
+        if !vip.protocols.takes(number) {
             continue;
         }
         if vip.port == 0 {
@@ -157,14 +156,15 @@ fn rules(vip: VipConfig, protocols: Protocols) -> Vec<Vec<Expression>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lb::Protocols;
 
     #[test]
     fn only_what_is_served_is_dropped() {
-        let vip = VipConfig { address: "10.0.0.100".parse().unwrap(), port: 80 };
-        let tcp = rules(vip, Protocols::Tcp);
+        let vip = VipConfig { protocols: Protocols::Tcp, ..VipConfig::new("10.0.0.100".parse().unwrap(), 80) };
+        let tcp = rules(vip);
         assert_eq!(tcp.len(), 2, "the port and echo requests");
         assert!(tcp[0].contains(&Expression::Payload { base: TRANSPORT_HEADER, offset: 2, bytes: vec![0, 80] }));
-        let all = rules(VipConfig { port: 0, ..vip }, Protocols::All);
+        let all = rules(VipConfig { port: 0, protocols: Protocols::All, ..vip });
         assert_eq!(all.len(), 3);
         assert!(all.iter().all(|rule| rule.last() == Some(&Expression::Drop)));
     }
