@@ -1,5 +1,6 @@
 //! Plain counters, one set per worker: the worker alone writes them, anybody may read them at any time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::verdict::DropReason;
@@ -13,6 +14,12 @@ impl Counter {
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes `n` away, for a count of what there is now.
+    #[inline]
+    pub fn take(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).saturating_sub(n), Relaxed);
     }
 
     /// The count so far.
@@ -36,6 +43,77 @@ impl Traffic {
     pub fn count(&self, bytes: usize) {
         self.frames.add(1);
         self.bytes.add(bytes as u64);
+    }
+}
+
+/// Backends and virtual addresses that there can be at a time: as many as there are counters for.
+pub const MOST_BACKENDS: usize = 4096;
+/// See [`MOST_BACKENDS`].
+pub const MOST_VIPS: usize = 4096;
+
+/// What a worker's flow table holds, and what it had to give up.
+#[derive(Debug)]
+pub struct FlowCounters {
+    /// Flows per backend, by its number, that their client has not ended.
+    live: Box<[Counter]>,
+    /// All flows that are remembered, those that are ending included.
+    total: Counter,
+    /// Flows that have been remembered since the start.
+    pub opened: Counter,
+    /// Flows that another one pushed out of the nursery before their second packet.
+    pub displaced: Counter,
+    /// Flows that were pushed out of the main table: ended ones, and young ones.
+    pub evicted: Counter,
+    /// Packets of flows that found no room in the main table.
+    pub full: Counter,
+}
+
+impl Default for FlowCounters {
+    fn default() -> FlowCounters {
+        FlowCounters {
+            live: std::iter::repeat_with(Counter::default).take(MOST_BACKENDS).collect(),
+            total: Counter::default(),
+            opened: Counter::default(),
+            displaced: Counter::default(),
+            evicted: Counter::default(),
+            full: Counter::default(),
+        }
+    }
+}
+
+impl FlowCounters {
+    /// Flows of backend number `backend` that their client has not ended.
+    pub fn live(&self, backend: usize) -> u64 {
+        self.live.get(backend).map_or(0, Counter::get)
+    }
+
+    /// All flows that are remembered.
+    pub fn total(&self) -> u64 {
+        self.total.get()
+    }
+
+    #[inline]
+    pub(crate) fn added(&self, backend: u16, live: bool) {
+        self.total.add(1);
+        if let Some(counter) = self.live.get(usize::from(backend)) {
+            counter.add(u64::from(live));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn removed(&self, backend: u16, live: bool) {
+        self.total.take(1);
+        if let Some(counter) = self.live.get(usize::from(backend)) {
+            counter.take(u64::from(live));
+        }
+    }
+
+    /// A flow goes from one stage to another.
+    #[inline]
+    pub(crate) fn moved(&self, backend: u16, was_live: bool, live: bool) {
+        if let Some(counter) = self.live.get(usize::from(backend)).filter(|_| was_live != live) {
+            if live { counter.add(1) } else { counter.take(1) }
+        }
     }
 }
 
@@ -64,6 +142,8 @@ pub struct Counters {
     pub echo_answers: Counter,
     /// ICMP errors that were passed to the backend of the flow that they quote.
     pub icmp_errors: Counter,
+    /// The flow table's.
+    pub flows: Arc<FlowCounters>,
     /// Frames that the port refused to send: a full queue, a frame larger than the link carries.
     pub send_failed: Counter,
     /// Frames that the kernel lost because the port did not read fast enough.
@@ -71,7 +151,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// All zero, for so many backends and VIPs.
+    /// All zero, for up to so many backends and VIPs.
     pub fn new(backends: usize, vips: usize) -> Counters {
         let traffic = |n: usize| std::iter::repeat_with(Traffic::default).take(n).collect();
         Counters {
@@ -86,6 +166,7 @@ impl Counters {
             neighbor_answers: Counter::default(),
             echo_answers: Counter::default(),
             icmp_errors: Counter::default(),
+            flows: Arc::default(),
             send_failed: Counter::default(),
             overrun: Counter::default(),
         }

@@ -5,23 +5,37 @@
 //! leave by [`Engine::poll_transmit`].
 
 mod answer;
+mod probe;
+mod recent;
+mod steer;
+mod tarpit;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+pub use recent::RecentClient;
+use recent::Recent;
+use steer::Steered;
+use tarpit::Tarpit;
+pub use tarpit::networks as tarpit_networks;
 
 use crate::counters::Counters;
 use crate::hold::{Hold, Waiting};
 use crate::lb::fragment::{self, Destination, FragmentTable, Key};
+use crate::lb::flow::{Flow, FlowTable, Memory};
+use crate::lb::limit::Bucket;
 use crate::lb::{Seed, Tables};
 use crate::verdict::{DropReason, Verdict};
 use crate::wire::ether::{self, Mac};
 use crate::wire::ip::protocol;
-use crate::wire::{arp, checksum, icmp, ip, l4, nd};
+use crate::wire::{arp, checksum, icmp, ip, l4, nd, refuse};
 
 /// Events and own frames that may wait to be fetched; what comes beyond is not kept.
 const QUEUE: usize = 256;
+/// RSTs and ICMP errors a second at most, for clients that nobody serves.
+const REFUSALS: u32 = 1000;
 
 /// Who we are on the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +58,13 @@ impl Station {
     }
 
     #[inline]
-    fn owns(&self, mac: Mac) -> bool {
+    pub(crate) fn owns(&self, mac: Mac) -> bool {
         mac == self.mac || mac == self.vip_mac
     }
 }
 
 /// What the engine has learnt from the wire about an address that its [`Tables`] watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// An ARP reply or solicited advertisement, addressed to us: `address` is at `mac`.
     Answer {
@@ -66,12 +80,18 @@ pub enum Event {
         /// Who claims it.
         mac: Mac,
     },
+    /// An IP packet that answers a probe: from a VIP to a probe's source, or an ICMP error about a probe.
+    Probed(Vec<u8>),
 }
 
 /// The packet engine of one worker.
 pub struct Engine {
     station: Station,
     tables: Arc<Tables>,
+    flows: FlowTable,
+    recent: Recent,
+    refusals: Bucket,
+    tarpit: Tarpit,
     fragments: FragmentTable,
     hold: Hold,
     events: VecDeque<Event>,
@@ -81,10 +101,23 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine for `station` that decides by `tables` and counts in `counters`.
-    pub fn new(station: Station, tables: Arc<Tables>, seed: Seed, counters: Arc<Counters>, now: Instant) -> Engine {
+    /// An engine for `station` that decides by `tables`, remembers flows in `memory` and counts in `counters`.
+    pub fn new(
+        station: Station,
+        tables: Arc<Tables>,
+        seed: Seed,
+        memory: Memory,
+        counters: Arc<Counters>,
+        now: Instant,
+    ) -> Engine {
+        let timeouts = &tables.settings().timeouts;
+        let flows = FlowTable::new(memory, timeouts, Arc::clone(&counters.flows), now, |owner| tables.knows(owner));
         Engine {
             station,
+            flows,
+            recent: Recent::new(),
+            refusals: Bucket::new(REFUSALS, REFUSALS),
+            tarpit: Tarpit::new(seed),
             tables,
             fragments: FragmentTable::new(seed, fragment::DEFAULT_ENTRIES),
             hold: Hold::new(now),
@@ -93,6 +126,11 @@ impl Engine {
             counters,
             now,
         }
+    }
+
+    /// Ends, and leaves what is remembered of flows.
+    pub fn into_memory(self) -> Memory {
+        self.flows.into_memory()
     }
 
     /// What this engine counts in.
@@ -112,10 +150,24 @@ impl Engine {
         if expired > 0 {
             self.counters.expired.add(expired as u64);
         }
+        self.flows.advance(now);
+    }
+
+    /// The clients that have opened a flow within the last `within`, the latest first.
+    pub fn recent(&self, within: Duration) -> Vec<RecentClient> {
+        self.recent.list(self.now, within)
+    }
+
+    /// The flow table.
+    pub fn flows(&mut self) -> &mut FlowTable {
+        &mut self.flows
     }
 
     /// Decides by `tables` from now on, and releases the frames that waited for what they bring.
     pub fn install(&mut self, tables: Arc<Tables>) {
+        if tables.settings().timeouts != self.tables.settings().timeouts {
+            self.flows.set_timeouts(&tables.settings().timeouts);
+        }
         self.tables = tables;
         let tables = Arc::clone(&self.tables);
         self.release(|waiting| match waiting {
@@ -138,7 +190,7 @@ impl Engine {
 
     /// When [`Engine::advance`] has something to do, whether or not a frame comes.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.hold.deadline()
+        self.hold.deadline().into_iter().chain(self.flows.deadline()).min()
     }
 
     /// Decides about one frame. Only [`Verdict::Transmit`] may have changed it: in its two MACs, or into the answer to
@@ -162,13 +214,19 @@ impl Engine {
         let Ok(eth) = ether::parse(frame) else {
             return Verdict::Host;
         };
-        let to_us = self.station.owns(eth.destination);
+        let to_us = self.is_for_us(eth.destination);
         match eth.ethertype {
             ether::IPV4 | ether::IPV6 if to_us => self.packet(frame, &eth),
             ether::ARP if to_us || eth.destination.is_group() => self.arp(frame, &eth),
             ether::IPV6 if eth.destination.is_group() => self.neighbor_discovery(frame, &eth),
             _ => Verdict::Host,
         }
+    }
+
+    /// The MAC that VIPs are announced with is another balancer's while that has them.
+    #[inline]
+    fn is_for_us(&self, mac: Mac) -> bool {
+        mac == self.station.mac || (mac == self.station.vip_mac && !self.tables.settings().silent)
     }
 
     /// An IP packet in a frame to us.
@@ -179,7 +237,7 @@ impl Engine {
             return Verdict::Drop(DropReason::Malformed);
         };
         let Some(vip) = self.tables.vip(destination) else {
-            return self.neighbor_discovery(frame, eth);
+            return self.not_for_a_vip(frame, eth, destination);
         };
         if self.station.owns(eth.source) {
             return Verdict::Drop(DropReason::Looped);
@@ -192,14 +250,30 @@ impl Engine {
         }
         match header.protocol {
             protocol::TCP | protocol::UDP => {
-                let Ok(ports) = l4::ports(header.protocol, &packet[header.payload..header.end]) else {
+                let segment = &packet[header.payload..header.end];
+                let Ok(ports) = l4::ports(header.protocol, segment) else {
                     return Verdict::Drop(DropReason::Malformed);
                 };
-                let Some(service) = self.tables.service(vip, header.protocol, ports.destination) else {
+                let flags = l4::tcp_flags(segment);
+                let Engine { tables, flows, .. } = self;
+                let Some(service) = tables.service(vip, header.protocol, ports.destination) else {
                     return Verdict::Host;
                 };
-                let backend = self.tables.choose(service, header.source, ports.source).backend;
-                self.forward_if_any(frame, vip, backend)
+                let flow = flow_of(&header, ports);
+                let signal = steer::signal(header.protocol, flags);
+                match steer::steer(tables, flows, service, &flow, signal) {
+                    Steered::Backend { index, opened } => {
+                        if opened {
+                            self.recent.note(flow.client, index, self.now);
+                        }
+                        self.forward(frame, vip, index)
+                    }
+                    Steered::Denied => Verdict::Drop(DropReason::Denied),
+                    Steered::NoBackend => {
+                        let refuses = service.refuses;
+                        self.nobody(frame, eth, &header, refuses)
+                    }
+                }
             }
             protocol::ICMP if header.source.is_ipv4() => self.icmp(frame, eth, vip, &header),
             protocol::ICMPV6 if header.source.is_ipv6() => self.icmp(frame, eth, vip, &header),
@@ -223,13 +297,8 @@ impl Engine {
         match self.fragments.get(&key, self.now) {
             Some(Destination::Host) => Verdict::Host,
             Some(Destination::Backend(backend)) => self.forward(frame, vip, backend),
-            None => match self.tables.portless_service(vip, header.protocol) {
-                Some(service) => {
-                    let backend = self.tables.choose(service, header.source, 0).backend;
-                    self.forward_if_any(frame, vip, backend)
-                }
-                None => self.keep(frame, Waiting::First(key)),
-            },
+            Some(Destination::Nowhere(reason)) => Verdict::Drop(reason),
+            None => self.keep(frame, Waiting::First(key)),
         }
     }
 
@@ -242,30 +311,35 @@ impl Engine {
         header: &ip::Header,
         key: Key,
     ) -> Verdict {
-        let service = match header.protocol {
+        let Engine { tables, flows, .. } = self;
+        let steered = match header.protocol {
             protocol::TCP | protocol::UDP => {
                 let segment = &frame[eth.payload + header.payload..eth.payload + header.end];
                 let Ok(ports) = l4::leading_ports(segment) else {
                     return Verdict::Drop(DropReason::Malformed);
                 };
-                let service = self.tables.service(vip, header.protocol, ports.destination);
-                service.map(|service| (service, ports.source))
+                let signal = steer::signal(header.protocol, l4::tcp_flags(segment));
+                let service = tables.service(vip, header.protocol, ports.destination);
+                service.map(|service| steer::steer(tables, flows, service, &flow_of(header, ports), signal))
             }
             // A ping too long to answer in place: a backend has the VIP, it reassembles and answers.
-            protocol::ICMP | protocol::ICMPV6 => self.tables.vips()[vip].services.first().map(|service| (service, 0)),
+            protocol::ICMP | protocol::ICMPV6 => tables.vips()[vip].services.first().map(|service| {
+                let backend = service.current.choose(header.source, 0).backend;
+                backend.map_or(Steered::NoBackend, |index| Steered::Backend { index, opened: false })
+            }),
             _ => None,
         };
-        let destination = match service {
+        let destination = match steered {
             None => Destination::Host,
-            Some((service, port)) => match self.tables.choose(service, header.source, port).backend {
-                Some(backend) => Destination::Backend(backend),
-                None => return Verdict::Drop(DropReason::NoBackend),
-            },
+            Some(Steered::Backend { index, .. }) => Destination::Backend(index),
+            Some(Steered::NoBackend) => Destination::Nowhere(DropReason::NoBackend),
+            Some(Steered::Denied) => Destination::Nowhere(DropReason::Denied),
         };
         self.fragments.insert(key, destination, self.now);
         let verdict = match destination {
             Destination::Host => Verdict::Host,
             Destination::Backend(backend) => self.forward(frame, vip, backend),
+            Destination::Nowhere(reason) => Verdict::Drop(reason),
         };
         self.release(|waiting| *waiting == Waiting::First(key));
         verdict
@@ -287,16 +361,26 @@ impl Engine {
         if self.tables.vip(quote.source) != Some(vip) {
             return Verdict::Host;
         }
-        let flow = match quote.ports {
-            Some(ports) => {
-                self.tables.service(vip, quote.protocol, ports.source).map(|service| (service, ports.destination))
+        let Engine { tables, flows, .. } = self;
+        let backend = match quote.ports {
+            Some(ports) => tables.service(vip, quote.protocol, ports.source).map(|service| {
+                let flow = Flow {
+                    client: quote.destination,
+                    client_port: ports.destination,
+                    vip: quote.source,
+                    vip_port: ports.source,
+                    protocol: quote.protocol,
+                };
+                steer::backend_of(tables, flows, service, &flow)
+            }),
+            None => {
+                let service = tables.portless_service(vip, quote.protocol);
+                service.map(|service| tables.elder_choice(service, quote.destination, 0).backend)
             }
-            None => self.tables.portless_service(vip, quote.protocol).map(|service| (service, 0)),
         };
-        let Some((service, port)) = flow else {
+        let Some(backend) = backend else {
             return Verdict::Host;
         };
-        let backend = self.tables.choose(service, quote.destination, port).backend;
         self.counters.icmp_errors.add(u64::from(backend.is_some()));
         self.forward_if_any(frame, vip, backend)
     }
@@ -310,13 +394,28 @@ impl Engine {
         }
     }
 
+    /// Nobody is in service: the client is told, if it is to be, and not too often.
+    #[cold]
+    fn nobody(&mut self, frame: &[u8], eth: &ether::Header, header: &ip::Header, refuses: bool) -> Verdict {
+        if !refuses || !self.refusals.take(self.now) {
+            return Verdict::Drop(DropReason::NoBackend);
+        }
+        match refuse::refusal(frame, eth, header) {
+            Some(answer) => {
+                self.post(answer);
+                Verdict::Drop(DropReason::Refused)
+            }
+            None => Verdict::Drop(DropReason::NoBackend),
+        }
+    }
+
     /// From VIP number `vip` to backend number `index`: the two MACs are rewritten.
     #[inline]
     fn forward(&mut self, frame: &mut [u8], vip: usize, index: usize) -> Verdict {
         match self.tables.backend(index).and_then(|backend| backend.mac) {
             Some(mac) => {
                 ether::readdress(frame, mac, self.station.mac);
-                self.counters.forwarded(vip, index, frame.len());
+                self.counters.forwarded(self.tables.vips()[vip].number, index, frame.len());
                 Verdict::Transmit
             }
             None => self.keep(frame, Waiting::Backend(index)),
@@ -359,5 +458,17 @@ impl Engine {
         if self.events.len() < QUEUE {
             self.events.push_back(event);
         }
+    }
+}
+
+/// The flow of a packet from a client.
+#[inline]
+fn flow_of(header: &ip::Header, ports: l4::Ports) -> Flow {
+    Flow {
+        client: header.source,
+        client_port: ports.source,
+        vip: header.destination,
+        vip_port: ports.destination,
+        protocol: header.protocol,
     }
 }

@@ -6,12 +6,17 @@ use crate::config::{Balance, Endpoint};
 use crate::failure::Failure;
 use crate::lb::Tables;
 
-/// One line for `client`: its backend, its slot, and how that came about by `tables`, those of `balance` with all
-/// backends up ([`Balance::all_up`]).
+/// One line for `client`: its backend, its slot, and how that came about by `tables`, which are those of `balance`; `name`
+/// is what the backend with a number is called.
 ///
 /// # Errors
 /// Usage: the client's port takes part in the choice and is not given, or no VIP is of the client's family.
-pub fn explain(balance: &Balance, tables: &Tables, client: Endpoint) -> Result<String, Failure> {
+pub fn explain<'a>(
+    balance: &Balance,
+    tables: &Tables,
+    name: impl Fn(usize) -> &'a str,
+    client: Endpoint,
+) -> Result<String, Failure> {
     let address = client.address;
     if balance.hash_port && client.port.is_none() {
         return Err(Failure::usage(format!(
@@ -27,21 +32,26 @@ pub fn explain(balance: &Balance, tables: &Tables, client: Endpoint) -> Result<S
     };
 
     let port = client.port.unwrap_or(0);
-    let choice = tables.choose(service, address, port);
+    let choice = service.current.choose(address, port);
     let who = Endpoint { address, port: balance.hash_port.then_some(port) };
-    let name = choice.backend.map_or("nobody", |index| balance.backends[index].name.as_str());
-    let mut line =
-        format!("{who} -> {name}  slot {} of {}  hash {:016x}", choice.slot, service.slots.size(), choice.hash);
+    let chosen = choice.backend.map_or("nobody", &name);
+    let slots = &service.current.slots;
+    let mut line = format!("{who} -> {chosen}  slot {} of {}  hash {:016x}", choice.slot, slots.size(), choice.hash);
     let hashed = if balance.hash_port { "address and port" } else { "address" };
     let _ = write!(line, "  (SipHash-1-3 of the {hashed}, seed {:x}", balance.seed.0);
     if let Some(index) = choice.backend {
-        let share = 100.0 * service.slots.shares(balance.backends.len())[index] as f64 / service.slots.size() as f64;
+        let own = (0..slots.size()).filter(|&slot| slots.member(slot) == Some(index)).count();
+        let share = 100.0 * own as f64 / slots.size() as f64;
         let total: u64 = balance.backends.iter().map(|b| u64::from(b.weight)).sum();
-        let _ = write!(
-            line,
-            "; {name} has weight {} of {total} and {share:.2} % of the slots",
-            balance.backends[index].weight
-        );
+        let weight = balance.backends.iter().find(|backend| backend.name == chosen).map_or(1, |backend| backend.weight);
+        let _ = write!(line, "; {chosen} has weight {weight} of {total} and {share:.2} % of the slots");
+    }
+    if !service.admits(address) {
+        line.push_str("; the client's access list does not permit it");
+    }
+    let before = service.previous.as_ref().map(|previous| previous.choose(address, port).backend);
+    if let Some(before) = before.filter(|before| *before != choice.backend) {
+        let _ = write!(line, "; flows from before the last change are at {}", before.map_or("nobody", &name));
     }
     line.push(')');
     Ok(line)
@@ -63,7 +73,8 @@ mod tests {
 
     fn ask(hash_port: bool, client: &str) -> Result<String, Failure> {
         let balance = balance(hash_port);
-        explain(&balance, &balance.all_up(), parse_client(client).unwrap())
+        let name = |index: usize| balance.backends[index].name.as_str();
+        explain(&balance, &balance.all_up(), name, parse_client(client).unwrap())
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Sysexit {
     CantCreat = 73,
     /// EX_NOPERM: not permitted.
     NoPerm = 77,
+    /// EX_CONFIG: the configuration contradicts itself or what is there.
+    Config = 78,
 }
 
 /// Why the program cannot go on.

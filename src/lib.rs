@@ -21,12 +21,15 @@
 //! - [`run`]: sets all that up on an interface and keeps it going. [`os`]: what differs between systems.
 //! - [`config`]: the command line, validated. [`explain`] and [`replay`] use it without a network.
 
+pub mod appliance;
 pub mod config;
+pub mod control;
 pub mod counters;
 pub mod director;
 pub mod engine;
 pub mod explain;
 pub mod failure;
+pub mod flowfile;
 pub mod health;
 pub mod hold;
 pub mod lb;

@@ -1,57 +1,131 @@
 //! The log: to a terminal, a file, or syslog; for people or for machines.
 
 use std::ffi::CStr;
-use std::fs::OpenOptions;
-use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
+use tracing::warn;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Full};
 use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::fmt::{self, MakeWriter, SubscriberBuilder};
+use tracing_subscriber::fmt::{Layer, MakeWriter, layer};
+use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::cli::{LogFormat, ProcessArgs};
+use crate::config::{LogFormat, Process};
 use crate::failure::{Failure, Sysexit};
 
 const IDENTITY: &CStr = c"pen-dsr";
+
+/// The file that the log goes to, if it goes to one.
+static FILE: OnceLock<LogFile> = OnceLock::new();
+/// Changes how much is logged.
+static SET_LEVEL: OnceLock<Box<dyn Fn(LevelFilter) + Send + Sync>> = OnceLock::new();
 
 /// Starts logging as `process` asks.
 ///
 /// # Errors
 /// The log file cannot be opened.
-pub fn start(process: &ProcessArgs) -> Result<(), Failure> {
-    let level = match process.debug {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let builder = fmt::fmt().with_max_level(level).with_target(false);
+pub fn start(process: &Process) -> Result<(), Failure> {
+    let layer = layer().with_target(false);
     if let Some(path) = &process.log_file {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.map_err(|e| Failure::new(Sysexit::CantCreat, format!("log file {}: {e}", path.display())))?;
-        let builder = builder.with_ansi(false).with_writer(Mutex::new(file));
-        install(builder, process.log_format);
+        let file = LogFile::open(path)
+            .map_err(|e| Failure::new(Sysexit::CantCreat, format!("log file {}: {e}", path.display())))?;
+        install(layer.with_ansi(false).with_writer(FILE.get_or_init(|| file)), process);
     } else if process.daemon {
         let options = syslog_tracing::Options::LOG_PID;
         if let Some(syslog) = syslog_tracing::Syslog::new(IDENTITY, options, syslog_tracing::Facility::Daemon) {
-            let builder = builder.with_ansi(false).without_time().with_level(false).with_writer(syslog);
-            install(builder, process.log_format);
+            install(layer.with_ansi(false).without_time().with_level(false).with_writer(syslog), process);
         }
     } else {
-        let builder = builder.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
-        install(builder, process.log_format);
+        install(layer.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr), process);
     }
     Ok(())
 }
 
-/// Takes `builder` for the whole process, in the asked-for format.
-fn install<T, W>(builder: SubscriberBuilder<DefaultFields, Format<Full, T>, LevelFilter, W>, format: LogFormat)
+/// Logs as much as `debug` says from now on: 0 information, 1 debug, 2 trace.
+pub fn set_level(debug: u8) {
+    if let Some(set) = SET_LEVEL.get() {
+        set(filter(debug));
+    }
+}
+
+/// Opens the log file by its name again, as somebody may have moved it away; the old one stays if that fails, as it does
+/// when another user by now may not write to it. Nothing to do without a log file.
+pub fn reopen() {
+    let Some(log) = FILE.get() else { return };
+    match append(&log.path) {
+        Ok(file) => *log.file.lock() = file,
+        Err(e) => warn!("log file {}: {e}; the log goes on to the file that was opened before", log.path.display()),
+    }
+}
+
+fn filter(debug: u8) -> LevelFilter {
+    match debug {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    }
+}
+
+/// What decides how much is logged; it can be exchanged.
+type Filtered = Layered<reload::Layer<LevelFilter, Registry>, Registry>;
+
+/// Logs through `layer` from now on, the whole process, in the format and as much as `process` asks for.
+fn install<T, W>(layer: Layer<Filtered, DefaultFields, Format<Full, T>, W>, process: &Process)
 where
     T: FormatTime + Send + Sync + 'static,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    match format {
-        LogFormat::Human => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+    let (filter, handle) = reload::Layer::new(filter(process.debug));
+    let _ = SET_LEVEL.set(Box::new(move |level| {
+        let _ = handle.reload(level);
+    }));
+    let registry = tracing_subscriber::registry().with(filter);
+    match process.log_format {
+        LogFormat::Human => registry.with(layer).init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
+    }
+}
+
+/// A file that is written to its end, and can be exchanged.
+struct LogFile {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<LogFile> {
+        Ok(LogFile { path: path.to_owned(), file: Mutex::new(append(path)?) })
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+impl<'w> MakeWriter<'w> for &'static LogFile {
+    type Writer = Locked<'w>;
+
+    fn make_writer(&'w self) -> Locked<'w> {
+        Locked(self.file.lock())
+    }
+}
+
+/// The file, while one line is written.
+struct Locked<'w>(MutexGuard<'w, File>);
+
+impl Write for Locked<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }

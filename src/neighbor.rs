@@ -121,6 +121,16 @@ impl Neighbor {
         matches!(self.state, State::Gone { .. })
     }
 
+    /// From now on this is when it asks.
+    pub fn set_timing(&mut self, timing: Timing) {
+        self.timing = timing;
+    }
+
+    /// Is an answer missing that should have come?
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self.state, State::Checking { asked: 2.., .. })
+    }
+
     /// When [`Neighbor::poll`] has something to say next.
     pub fn deadline(&self) -> Instant {
         self.next

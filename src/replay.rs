@@ -8,6 +8,7 @@ use crate::config::Balance;
 use crate::counters::Counters;
 use crate::engine::{Engine, Station};
 use crate::failure::{Failure, Sysexit};
+use crate::lb::flow::{DEFAULT_ENTRIES, Memory, Shape};
 use crate::port::Port;
 use crate::port::pcap::PcapPort;
 use crate::stats;
@@ -50,7 +51,11 @@ pub fn replay(
     }
     let counters = Arc::new(Counters::new(balance.backends.len(), balance.vip_addresses().len()));
     let tables = Arc::new(balance.all_up());
-    let mut engine = Engine::new(Station::new(station), tables, balance.seed, Arc::clone(&counters), port.now());
+    // What a capture holds has no need of a secret.
+    let memory = Memory::fresh(Shape::of(DEFAULT_ENTRIES), balance.seed.keys())
+        .map_err(|e| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}")))?;
+    let mut engine =
+        Engine::new(Station::new(station), tables, balance.seed, memory, Arc::clone(&counters), port.now());
 
     let mut number = 0u64;
     while !port.ended() {
@@ -80,10 +85,17 @@ pub fn replay(
         }
     }
     port.finish().map_err(damaged)?;
-    stats::lines(&counters, &balance, engine.tables())
-        .iter()
-        .try_for_each(|line| writeln!(out, "{line}"))
-        .map_err(written)
+    let mut lines = stats::totals(&counters);
+    for (address, traffic) in balance.vip_addresses().iter().zip(&counters.vips) {
+        lines.push(format!("VIP {address}: {}", stats::count(traffic)));
+    }
+    let shares = engine.tables().vips().first().and_then(|vip| vip.services.first()).map(|s| s.current.slots.clone());
+    let shares = shares.map(|slots| (slots.shares(balance.backends.len()), slots.size()));
+    for (index, (backend, traffic)) in balance.backends.iter().zip(&counters.backends).enumerate() {
+        let share = shares.as_ref().map_or(0.0, |(shares, size)| 100.0 * shares[index] as f64 / *size as f64);
+        lines.push(format!("backend {}: {share:.2} % of the slots, {}", backend.name, stats::count(traffic)));
+    }
+    lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(written)
 }
 
 /// The MAC that the first frame for a VIP in the capture is addressed to.

@@ -1,16 +1,41 @@
 //! Statistics in words.
 
-use crate::config::Balance;
 use crate::counters::{Counters, Traffic};
-use crate::lb::Tables;
+use crate::director::Director;
 use crate::verdict::DropReason;
 
+/// Frames and bytes in words.
+pub fn count(traffic: &Traffic) -> String {
+    format!("{} frames, {} bytes", traffic.frames.get(), traffic.bytes.get())
+}
+
 /// What `counters` say, a line each: totals, VIPs, backends. Numbers of frames and bytes.
-pub fn lines(counters: &Counters, balance: &Balance, tables: &Tables) -> Vec<String> {
-    let count = |traffic: &Traffic| format!("{} frames, {} bytes", traffic.frames.get(), traffic.bytes.get());
+pub fn lines(counters: &Counters, director: &Director) -> Vec<String> {
+    let mut lines = totals(counters);
+    for address in director.balance().vip_addresses() {
+        if let Some(traffic) = director.vip_number(address).and_then(|number| counters.vips.get(number)) {
+            lines.push(format!("VIP {address}: {}", count(traffic)));
+        }
+    }
+    for standing in director.standings() {
+        let at = standing.mac.map_or(String::new(), |mac| format!(" at {mac}"));
+        let traffic = counters.backends.get(standing.number).map(count).unwrap_or_default();
+        lines.push(format!(
+            "backend {}: {}{at}, {:.2} % of the slots, {} flows, {traffic}",
+            standing.name,
+            standing.condition.name(),
+            standing.share,
+            counters.flows.live(standing.number)
+        ));
+    }
+    lines
+}
+
+/// What `counters` say as a whole, a line each.
+pub fn totals(counters: &Counters) -> Vec<String> {
     let lost = DropReason::ALL.iter().filter(|reason| reason.is_loss());
     let lost: Vec<String> = lost.map(|&reason| format!("{reason} {}", counters.dropped(reason).get())).collect();
-    let mut lines = vec![
+    vec![
         format!("received {}", count(&counters.received)),
         format!("transmitted {}", count(&counters.transmitted)),
         format!("left to the host {}", count(&counters.host)),
@@ -32,20 +57,38 @@ pub fn lines(counters: &Counters, balance: &Balance, tables: &Tables) -> Vec<Str
             counters.send_failed.get(),
             counters.overrun.get()
         ),
-    ];
-    for (address, traffic) in balance.vip_addresses().iter().zip(&counters.vips) {
-        lines.push(format!("VIP {address}: {}", count(traffic)));
-    }
-    let shares = tables.vips().first().and_then(|vip| vip.services.first());
-    let shares = shares.map(|service| (service.slots.shares(balance.backends.len()), service.slots.size()));
-    for (index, (backend, traffic)) in balance.backends.iter().zip(&counters.backends).enumerate() {
-        let state = match tables.backend(index) {
-            Some(b) if !b.in_service && backend.weight > 0 => "down".to_owned(),
-            Some(crate::lb::Backend { mac: Some(mac), .. }) => format!("up at {mac}"),
-            _ => "being resolved".to_owned(),
-        };
-        let share = shares.as_ref().map_or(0.0, |(shares, size)| 100.0 * shares[index] as f64 / *size as f64);
-        lines.push(format!("backend {}: {state}, {share:.2} % of the slots, {}", backend.name, count(traffic)));
-    }
-    lines
+        format!(
+            "flows: {} remembered, {} opened; pushed out {} that had just begun and {} others; no room for {} packets'",
+            counters.flows.total(),
+            counters.flows.opened.get(),
+            counters.flows.displaced.get(),
+            counters.flows.evicted.get(),
+            counters.flows.full.get()
+        ),
+    ]
+}
+
+/// The same as [`totals`], for programs.
+pub fn json(counters: &Counters) -> serde_json::Value {
+    let traffic = |t: &Traffic| serde_json::json!({ "frames": t.frames.get(), "bytes": t.bytes.get() });
+    let dropped: serde_json::Map<String, serde_json::Value> =
+        DropReason::ALL.iter().map(|&reason| (reason.name().to_owned(), counters.dropped(reason).get().into())).collect();
+    serde_json::json!({
+        "received": traffic(&counters.received),
+        "transmitted": traffic(&counters.transmitted),
+        "host": traffic(&counters.host),
+        "dropped": dropped,
+        "released": traffic(&counters.released),
+        "expired": counters.expired.get(),
+        "neighbor_answers": counters.neighbor_answers.get(),
+        "echo_answers": counters.echo_answers.get(),
+        "icmp_errors": counters.icmp_errors.get(),
+        "send_failed": counters.send_failed.get(),
+        "overrun": counters.overrun.get(),
+        "flows": counters.flows.total(),
+        "flows_opened": counters.flows.opened.get(),
+        "flows_displaced": counters.flows.displaced.get(),
+        "flows_evicted": counters.flows.evicted.get(),
+        "flows_full": counters.flows.full.get(),
+    })
 }

@@ -29,22 +29,34 @@ pub enum DropReason {
     Held,
     /// Not lost: the answer leaves as a frame of its own.
     Answered,
+    /// The access list does not permit the client.
+    Denied,
+    /// No backend is in service, and the client was told so.
+    Refused,
+    /// Not lost: the answer to a probe of ours.
+    Probe,
+    /// For an address that is a tarpit.
+    Tarpit,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 10] = [
         DropReason::Malformed,
         DropReason::Looped,
         DropReason::NoBackend,
         DropReason::Unresolved,
         DropReason::Held,
         DropReason::Answered,
+        DropReason::Denied,
+        DropReason::Refused,
+        DropReason::Probe,
+        DropReason::Tarpit,
     ];
 
     /// Is the frame lost? Not if a copy of it, or the answer to it, leaves some other way.
     pub fn is_loss(self) -> bool {
-        !matches!(self, DropReason::Held | DropReason::Answered)
+        !matches!(self, DropReason::Held | DropReason::Answered | DropReason::Probe | DropReason::Tarpit)
     }
 
     /// The name in statistics and logs.
@@ -56,6 +68,10 @@ impl DropReason {
             DropReason::Unresolved => "unresolved",
             DropReason::Held => "held",
             DropReason::Answered => "answered",
+            DropReason::Denied => "denied",
+            DropReason::Refused => "refused",
+            DropReason::Probe => "probe",
+            DropReason::Tarpit => "tarpit",
         }
     }
 }

@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use crate::engine::{Engine, Event};
 use crate::lb::Tables;
+use crate::lb::flow::Memory;
 use crate::port::{Losses, Port};
 
 /// Frames between two looks at the clock and at the commands.
@@ -16,12 +17,13 @@ const BATCH: usize = 64;
 const LOSSES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker is told. After sending one, wake its port.
-#[derive(Debug)]
 pub enum Command {
     /// Decide by these tables from now on.
     Install(Arc<Tables>),
     /// Send this frame.
     Send(Vec<u8>),
+    /// Let this look at the engine, or change it, between two batches.
+    Inspect(Box<dyn FnOnce(&mut Engine) + Send>),
     /// End.
     Stop,
 }
@@ -40,19 +42,21 @@ pub enum Report {
 /// Sleeping and being woken costs more than a frame's whole way. So where frames follow each other within `busy_poll`,
 /// the worker goes on looking for the next one for so long before it sleeps; where they are rarer, it sleeps at once.
 ///
-/// Reports never hold it up: those that find no room are lost.
+/// Reports never hold it up: those that find no room are lost. What is remembered of flows is returned at the end, for the
+/// worker that comes after this one.
 pub fn run(
     mut port: impl Port,
     mut engine: Engine,
     busy_poll: Duration,
     commands: &Receiver<Command>,
     reports: &Sender<Report>,
-) {
+) -> Memory {
     let mut recorded = Losses::default();
     if let Err(e) = carry(&mut port, &mut engine, busy_poll, &mut recorded, commands, reports) {
         let _ = reports.try_send(Report::Failed(e));
     }
     record_losses(&mut port, &engine, &mut recorded);
+    engine.into_memory()
 }
 
 fn carry(
@@ -71,6 +75,7 @@ fn carry(
             match commands.try_recv() {
                 Ok(Command::Install(tables)) => engine.install(tables),
                 Ok(Command::Send(frame)) => port.send(&frame)?,
+                Ok(Command::Inspect(look)) => look(engine),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(()),
                 Err(TryRecvError::Empty) => break,
             }

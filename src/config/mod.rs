@@ -1,26 +1,61 @@
-//! The configuration: what was asked for, validated. Raw words become it once, at the start.
+//! The configuration: what was asked for, validated.
+//!
+//! One [`Config`] is made from a TOML file, the command line's words and options, and commands, by [`load`]: at the start,
+//! and anew at every reload. At run time an [`Edit`] changes it. What is wrong is said with the place where it was written.
 
+mod check;
 pub mod cli;
+mod commands;
+mod difference;
+mod edit;
+mod file;
+pub(crate) mod limits;
+mod load;
+mod nearest;
+mod options;
+mod origin;
+mod process;
 mod resolve;
+mod rule;
+mod summary;
+mod tables;
+mod validate;
 mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::str::FromStr;
 use std::time::Duration;
 
-pub use resolve::{Lookup, balance};
+pub use difference::difference;
+pub use edit::{Change, Edit, Which, WhichVip, acl_lines};
+pub use load::{Loaded, load, load_with_remarks, load_words};
+pub use process::{ControlAddress, LogFormat, Process};
+pub use resolve::Lookup;
+pub use rule::{parse_rules, render_rules};
 pub use words::{Endpoint, parse_backend, parse_client, parse_vip};
+
+pub(crate) use nearest::nearest;
+pub(crate) use words::{parse_host_address, parse_station};
 
 use crate::health::Policy;
 use crate::lb::acl::Acl;
 use crate::lb::flow::Timeouts;
-use crate::lb::maglev::{self, Member, Table};
-use crate::lb::{Backend, ClientHash, Protocols, Seed, Service, Tables, Vip};
+use crate::lb::maglev;
+use crate::lb::{Protocols, Seed};
 use crate::neighbor::Timing;
 use crate::probe::Check;
 use crate::wire::ether::Mac;
+
+/// All that is asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// What is balanced, how, and to whom.
+    pub balance: Balance,
+    /// How the program runs.
+    pub process: Process,
+}
 
 /// What is balanced, how, and to whom: all that a reload can change.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +88,8 @@ pub struct Balance {
     pub acls: BTreeMap<u8, Acl>,
     /// The list that clients of VIPs without one of their own have to pass.
     pub client_acl: Option<u8>,
+    /// The list that those who give commands over TCP have to pass.
+    pub control_acl: Option<u8>,
     /// Which addresses are a tarpit.
     pub tarpit: Option<TarpitConfig>,
 }
@@ -74,6 +111,7 @@ impl Default for Balance {
             slow_start: Duration::ZERO,
             acls: BTreeMap::new(),
             client_acl: None,
+            control_acl: None,
             tarpit: None,
         }
     }
@@ -92,6 +130,20 @@ pub struct HealthConfig {
     pub source6: Option<Ipv6Addr>,
 }
 
+impl HealthConfig {
+    /// Checks follow each other after `interval`. A timeout and an interval while in doubt that nobody has said
+    /// otherwise are not longer.
+    pub(crate) fn set_interval(&mut self, interval: Duration) {
+        let default = Policy::default();
+        for (slot, default) in [(&mut self.policy.timeout, default.timeout), (&mut self.policy.doubt, default.doubt)] {
+            if *slot == default {
+                *slot = default.min(interval);
+            }
+        }
+        self.policy.interval = interval;
+    }
+}
+
 /// Addresses that nobody has, answered so that scanners waste their time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TarpitConfig {
@@ -99,6 +151,11 @@ pub struct TarpitConfig {
     pub acl: u8,
     /// Answers a second at most.
     pub rate: u32,
+}
+
+impl TarpitConfig {
+    /// Answers a second unless something else is said.
+    pub const RATE: u32 = 100;
 }
 
 /// What clients get when no backend is in service.
@@ -109,6 +166,27 @@ pub enum WhenEmpty {
     Drop,
     /// TCP RST, ICMP port unreachable.
     Reject,
+}
+
+impl fmt::Display for WhenEmpty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhenEmpty::Drop => "drop",
+            WhenEmpty::Reject => "reject",
+        })
+    }
+}
+
+impl FromStr for WhenEmpty {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<WhenEmpty, String> {
+        match text {
+            "drop" => Ok(WhenEmpty::Drop),
+            "reject" => Ok(WhenEmpty::Reject),
+            _ => Err(format!("{text:?} is neither drop nor reject")),
+        }
+    }
 }
 
 /// A checked number of slots.
@@ -153,6 +231,16 @@ impl VipConfig {
     }
 }
 
+impl VipConfig {
+    /// What it is called among the settings: `vip 10.0.0.100`, `vip 10.0.0.100:53/udp`.
+    pub(crate) fn setting(&self) -> String {
+        match self.protocols {
+            Protocols::All => format!("vip {self}"),
+            protocols => format!("vip {self}/{protocols}"),
+        }
+    }
+}
+
 impl fmt::Display for VipConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Endpoint { address: self.address, port: (self.port != 0).then_some(self.port) }.fmt(f)
@@ -166,6 +254,8 @@ pub struct BackendConfig {
     pub name: String,
     /// Where to ask for its MAC; `None` if that is given, or if the name was not looked up.
     pub address: Option<IpAddr>,
+    /// Is that address what the name resolved to? Then it is looked up again when the configuration is read again.
+    pub looked_up: bool,
     /// A MAC that is not to be asked for.
     pub mac: Option<Mac>,
     /// 0, or the VIP's port: Direct Server Return cannot change ports.
@@ -185,56 +275,17 @@ pub struct BackendConfig {
 impl BackendConfig {
     /// A backend of weight 1 with nothing but a name.
     pub fn named(name: &str) -> BackendConfig {
-        BackendConfig { name: name.to_owned(), address: None, mac: None, port: 0, weight: 1, soft: 0, hard: 0, prio: 0, maintenance: false }
-    }
-}
-
-impl Balance {
-    /// Slots that each table has.
-    pub fn slots_wanted(&self) -> u32 {
-        self.table_size.0
-    }
-
-    /// The VIPs' addresses, each once.
-    pub fn vip_addresses(&self) -> Vec<IpAddr> {
-        let mut addresses = Vec::new();
-        for vip in &self.vips {
-            if !addresses.contains(&vip.address) {
-                addresses.push(vip.address);
-            }
+        BackendConfig {
+            name: name.to_owned(),
+            address: None,
+            looked_up: false,
+            mac: None,
+            port: 0,
+            weight: 1,
+            soft: 0,
+            hard: 0,
+            prio: 0,
+            maintenance: false,
         }
-        addresses
-    }
-
-    /// The slot table when just the backends marked in `up` are.
-    pub fn slots(&self, up: &[bool]) -> Table {
-        let members: Vec<Member> = self
-            .backends
-            .iter()
-            .zip(up)
-            .map(|(backend, &up)| Member { identity: backend.name.clone(), weight: backend.weight, up })
-            .collect();
-        Table::build(&members, self.seed, self.table_size.0)
-    }
-
-    /// What is decided by when every backend is up, at the MAC that it is configured with.
-    pub fn all_up(&self) -> Tables {
-        let slots = Arc::new(self.slots(&vec![true; self.backends.len()]));
-        let up = |backend: &BackendConfig| Backend { mac: backend.mac, in_service: backend.weight > 0 };
-        self.tables(self.backends.iter().map(up).collect(), &slots)
-    }
-
-    /// What workers decide by, when backends have these MACs and the slots are dealt like that.
-    pub fn tables(&self, backends: Vec<Backend>, slots: &Arc<Table>) -> Tables {
-        let mut vips: Vec<Vip> = Vec::new();
-        for configured in &self.vips {
-            let service = Service { port: configured.port, protocols: configured.protocols, slots: Arc::clone(slots) };
-            match vips.iter_mut().find(|vip| vip.address == configured.address) {
-                Some(vip) => vip.services.push(service),
-                None => vips.push(Vip { address: configured.address, services: vec![service] }),
-            }
-        }
-        let watched = self.backends.iter().filter_map(|backend| backend.address);
-        Tables::new(ClientHash::new(self.seed, self.hash_port), vips, backends, watched)
     }
 }

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{BackendConfig, VipConfig};
+use super::{BackendConfig, VipConfig, limits};
 use crate::failure::Failure;
+use crate::lb::Protocols;
 use crate::wire::ether::Mac;
+
+/// The longest name of a host that DNS knows, in bytes (RFC 1035 section 2.3.4).
+const LONGEST_NAME: usize = 253;
 
 /// A client, for `explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,7 @@ fn endpoint(word: &str) -> Option<Endpoint> {
 }
 
 /// Can `address` be one host's on a segment?
-fn is_host(address: IpAddr) -> bool {
+pub(crate) fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(a) if a.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
 }
@@ -87,40 +91,25 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         None => (word.to_owned(), None),
         Some((host, rest)) => {
             let (mac, rest) = rest.split_at_checked(17).ok_or_else(|| bad(format!("{rest:?} is not a MAC address")))?;
-            let mac: Mac = mac.parse().map_err(|e| bad(format!("{mac:?} is {e}")))?;
-            if !mac.is_station() {
-                return Err(bad(format!("{mac} is not the MAC address of one station")));
-            }
-            (format!("{host}{rest}"), Some(mac))
+            (format!("{host}{rest}"), Some(parse_station(mac).map_err(bad)?))
         }
     };
-    let (host, fields) = if let Ok(address) = text.parse::<IpAddr>() {
-        (address.to_string(), "")
+    let (host, fields) = if text.parse::<IpAddr>().is_ok() {
+        (text.as_str(), "")
     } else if let Some(rest) = text.strip_prefix('[') {
         let (inside, rest) = rest.split_once(']').ok_or_else(|| bad("a bracket is not closed".to_owned()))?;
-        let address: std::net::Ipv6Addr =
-            inside.parse().map_err(|_| bad(format!("{inside:?} is not an IPv6 address")))?;
+        inside.parse::<std::net::Ipv6Addr>().map_err(|_| bad(format!("{inside:?} is not an IPv6 address")))?;
         let fields = if rest.is_empty() {
             rest
         } else {
             rest.strip_prefix(':').ok_or_else(|| bad(format!("{rest:?} after the bracket")))?
         };
-        (address.to_string(), fields)
+        (inside, fields)
     } else {
-        let (host, fields) = text.split_once(':').unwrap_or((&text, ""));
-        (host.to_owned(), fields)
+        text.split_once(':').unwrap_or((&text, ""))
     };
-    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '%');
-    if host.is_empty() || host.starts_with('-') || !(host.chars().all(is_name) || host.parse::<IpAddr>().is_ok()) {
-        return Err(bad(format!("{host:?} is not a host")));
-    }
-    let mut backend = BackendConfig { mac, ..BackendConfig::named(&host) };
-    if let Ok(address) = host.parse::<IpAddr>() {
-        if !is_host(address) {
-            return Err(bad(format!("{address} is not the address of one host")));
-        }
-        backend.address = Some(address);
-    }
+    let (name, address) = parse_host(host).map_err(bad)?;
+    let mut backend = BackendConfig { address, mac, ..BackendConfig::named(&name) };
     let names = ["port", "soft limit", "hard limit", "weight", "priority"];
     let values: Vec<&str> = if fields.is_empty() { Vec::new() } else { fields.split(':').collect() };
     if values.len() > names.len() {
@@ -131,7 +120,7 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         if value.is_empty() {
             continue;
         }
-        let limit = if name == "port" { u32::from(u16::MAX) } else { 1_000_000 };
+        let limit = *if name == "port" { limits::PORT } else { limits::WEIGHT }.end();
         let number = value
             .parse::<u32>()
             .ok()
@@ -146,6 +135,69 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         }
     }
     Ok(backend)
+}
+
+/// What [`parse_backend`] reads as `backend`, as far as a word can say it: the emergency backend's.
+pub(crate) fn backend_word(backend: &BackendConfig) -> String {
+    let host = if backend.name.contains(':') { format!("[{}]", backend.name) } else { backend.name.clone() };
+    let mac = backend.mac.map_or(String::new(), |mac| format!("@{mac}"));
+    let BackendConfig { port, soft, hard, weight, prio, .. } = backend;
+    match (port, soft, hard, weight, prio) {
+        (0, 0, 0, 1, 0) => format!("{host}{mac}"),
+        _ => format!("{host}{mac}:{port}:{soft}:{hard}:{weight}:{prio}"),
+    }
+}
+
+/// A host: a name, or an address, which is given back too, in its canonical form as the name.
+pub(crate) fn parse_host(text: &str) -> Result<(String, Option<IpAddr>), String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return match is_host(address) {
+            true => Ok((address.to_string(), Some(address))),
+            false => Err(format!("{address} is not the address of one host")),
+        };
+    }
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '%');
+    if text.is_empty() || text.len() > LONGEST_NAME || text.starts_with('-') || !text.chars().all(is_name) {
+        return Err(format!("{text:?} is not a host: write its name or its address"));
+    }
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(format!("{text:?} is not a host: no name, and no IPv4 address either"));
+    }
+    Ok((text.to_owned(), None))
+}
+
+/// The address of one host.
+pub(crate) fn parse_host_address(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if is_host(address) => Ok(address),
+        Ok(address) => Err(format!("{address} is not the address of one host")),
+        Err(_) => Err(format!("{text:?} is not an address: write 10.0.0.100 or fd00::100, without port or prefix")),
+    }
+}
+
+/// The MAC of one station.
+pub(crate) fn parse_station(text: &str) -> Result<Mac, String> {
+    let mac: Mac = text.parse().map_err(|e| format!("{text:?} is {e}"))?;
+    if mac.is_station() { Ok(mac) } else { Err(format!("{mac} is not the address of one station")) }
+}
+
+/// `tcp`, `udp` or `all`.
+pub(crate) fn parse_protocols(text: &str) -> Result<Protocols, String> {
+    match text {
+        "tcp" => Ok(Protocols::Tcp),
+        "udp" => Ok(Protocols::Udp),
+        "all" => Ok(Protocols::All),
+        _ => Err(format!("{text:?} is none of tcp, udp, all")),
+    }
+}
+
+/// What [`parse_protocols`] reads.
+pub(crate) fn protocols_word(protocols: Protocols) -> &'static str {
+    match protocols {
+        Protocols::Tcp => "tcp",
+        Protocols::Udp => "udp",
+        Protocols::All => "all",
+    }
 }
 
 #[cfg(test)]

@@ -4,21 +4,58 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::engine::Station;
 use crate::neighbor::Question;
-use crate::wire::ether::Mac;
+use crate::wire::ether::{self, Mac};
 use crate::wire::{arp, nd};
 
 /// Who we are on the segment, with the addresses that questions are asked from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Our MACs.
     pub station: Station,
     /// The interface's IPv4 addresses with their prefix lengths.
     pub ipv4: Vec<(Ipv4Addr, u8)>,
+    /// The interface's IPv6 addresses but the link-local one.
+    pub ipv6: Vec<Ipv6Addr>,
     /// The interface's IPv6 link-local address.
     pub link_local: Option<Ipv6Addr>,
+    /// The routers that the host sends to on this segment.
+    pub gateways: Vec<IpAddr>,
 }
 
 impl Segment {
+    /// A segment on which we have no addresses.
+    pub fn new(station: Station) -> Segment {
+        Segment { station, ipv4: Vec::new(), ipv6: Vec::new(), link_local: None, gateways: Vec::new() }
+    }
+
+    /// The interface's addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v6 = self.ipv6.iter().chain(&self.link_local).map(|&address| IpAddr::V6(address));
+        self.ipv4.iter().map(|&(address, _)| IpAddr::V4(address)).chain(v6)
+    }
+
+    /// Addresses here that must never be taken for nobody's, and whose they are.
+    pub fn precious(&self) -> impl Iterator<Item = (IpAddr, &'static str)> {
+        let gateways = self.gateways.iter().map(|&address| (address, "the gateway's"));
+        self.addresses().map(|address| (address, "this host's own")).chain(gateways)
+    }
+
+    /// Is `address` the interface's?
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses().any(|own| own == address)
+    }
+
+    /// `packet` in a frame to `mac`.
+    pub(super) fn frame(&self, mac: Mac, packet: &[u8]) -> Vec<u8> {
+        let ethertype = if packet.first().is_some_and(|b| b >> 4 == 6) { ether::IPV6 } else { ether::IPV4 };
+        let mut frame = Vec::with_capacity(ether::HEADER_LEN + packet.len());
+        frame.extend_from_slice(&mac.0);
+        frame.extend_from_slice(&self.station.mac.0);
+        frame.extend_from_slice(&ethertype.to_be_bytes());
+        frame.extend_from_slice(packet);
+        frame
+    }
+
     /// The address to ask for `target` from: one of its subnet, else any, else 0.0.0.0, which makes it a probe (RFC 5227).
     pub(super) fn asking_v4(&self, target: Ipv4Addr) -> Ipv4Addr {
         let same_subnet = |&&(own, prefix): &&(Ipv4Addr, u8)| {
@@ -119,9 +156,8 @@ mod tests {
     #[test]
     fn questions_are_asked_from_an_address_of_the_same_subnet() {
         let segment = Segment {
-            station: Station::new(OWN),
             ipv4: vec![("192.0.2.1".parse().unwrap(), 24), ("10.0.0.2".parse().unwrap(), 24)],
-            link_local: None,
+            ..Segment::new(Station::new(OWN))
         };
         assert_eq!(segment.asking_v4("10.0.0.9".parse().unwrap()), Ipv4Addr::new(10, 0, 0, 2));
         assert_eq!(segment.asking_v4("203.0.113.9".parse().unwrap()), Ipv4Addr::new(192, 0, 2, 1));

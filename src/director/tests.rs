@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::config::{BackendConfig, VipConfig};
@@ -20,8 +20,8 @@ fn director(now: Instant) -> Director {
         ..Balance::default()
     };
     let segment =
-        Segment { station: Station::new(OWN), ipv4: vec![("10.0.0.2".parse().unwrap(), 24)], link_local: None };
-    Director::new(Arc::new(balance), segment, now)
+        Segment { ipv4: vec![("10.0.0.2".parse().unwrap(), 24)], ..Segment::new(Station::new(OWN)) };
+    Director::new(Arc::new(balance), segment, Start::default(), now)
 }
 
 fn arps(director: &mut Director) -> Vec<arp::Message> {
@@ -67,13 +67,13 @@ fn a_silent_backend_leaves_the_table_and_returns_when_it_answers() {
     d.handle_event(answer(11), now);
     pass(&mut d, &mut now, Duration::from_secs(2));
     let tables = d.poll_tables().expect("changed tables");
-    assert_eq!(tables.backend(1), Some(&Backend { mac: None, in_service: false }));
-    let slots = &tables.vips()[0].services[0].slots;
+    assert_eq!(tables.backend(1), Some(&Backend::nobody()));
+    let slots = &tables.vips()[0].services[0].current.slots;
     assert!((0..slots.size()).all(|s| slots.member(s) == Some(0)));
     pass(&mut d, &mut now, Duration::from_secs(4));
     d.handle_event(answer(12), now);
     let tables = d.poll_tables().expect("changed tables");
-    assert_eq!(tables.backend(1), Some(&Backend { mac: Some(BE[1]), in_service: true }));
+    assert_eq!(tables.backend(1), Some(&Backend::up(BE[1])));
     let notices: Vec<Notice> = std::iter::from_fn(|| d.poll_notice()).collect();
     assert!(
         matches!(&notices[..], [Notice::BackendUp { .. }, Notice::BackendDown { .. }, .., Notice::BackendUp { .. }]),

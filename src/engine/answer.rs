@@ -1,7 +1,7 @@
 //! What the engine answers for the VIPs itself (ARP, neighbour solicitations, echo requests), and what it overhears of
 //! the addresses that it watches.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::{Engine, Event, arp, checksum, ether, icmp, ip, nd, protocol};
@@ -24,22 +24,34 @@ impl Engine {
         let to_us = self.station.owns(eth.destination) && self.station.owns(message.target_mac);
         let is_answer = message.operation == arp::Operation::Reply && to_us;
         self.overhear(IpAddr::V4(message.sender), message.sender_mac, is_answer);
-        let asked_for_vip =
-            message.operation == arp::Operation::Request && self.tables.vip(IpAddr::V4(message.target)).is_some();
-        if !asked_for_vip || message.sender == message.target {
+        let Some(mac) = self.arp_answer(&message) else {
             return Verdict::Host;
-        }
+        };
         let answer = arp::Message {
             operation: arp::Operation::Reply,
-            sender_mac: self.station.vip_mac,
+            sender_mac: mac,
             sender: message.target,
             target_mac: message.sender_mac,
             target: message.sender,
         };
         frame[eth.payload..eth.payload + arp::LEN].copy_from_slice(&answer.to_bytes());
-        ether::readdress(frame, message.sender_mac, self.station.vip_mac);
+        ether::readdress(frame, message.sender_mac, mac);
         self.counters.neighbor_answers.add(1);
         Verdict::Transmit
+    }
+
+    /// With which MAC an ARP message is to be answered, if it is.
+    fn arp_answer(&mut self, message: &arp::Message) -> Option<ether::Mac> {
+        let target = IpAddr::V4(message.target);
+        let asks = message.operation == arp::Operation::Request && message.sender != message.target;
+        let settings = self.tables.settings();
+        if self.tables.vip(target).is_some() {
+            return (asks && !settings.silent).then_some(self.station.vip_mac);
+        }
+        if settings.answered.contains(&target) {
+            return asks.then_some(self.station.mac);
+        }
+        self.tarpit_answers_arp(message).then_some(self.station.vip_mac)
     }
 
     /// Looks for a neighbour message in a packet that is not for a service. Anything else is the host's.
@@ -61,11 +73,20 @@ impl Engine {
         match message {
             nd::Message::Solicitation { target, source_mac } => {
                 let asker = source_mac.unwrap_or(eth.source);
-                if self.station.owns(asker) || self.tables.vip(IpAddr::V6(target)).is_none() {
+                if self.station.owns(asker) {
                     return Verdict::Host;
                 }
+                let settings = self.tables.settings();
+                let mac = match self.tables.vip(IpAddr::V6(target)) {
+                    Some(_) if settings.silent => return Verdict::Host,
+                    Some(_) => self.station.vip_mac,
+                    None if settings.answered.contains(&IpAddr::V6(target)) => self.station.mac,
+                    None => {
+                        return self.tarpit_solicited(frame, eth, &header, asker, target).unwrap_or(Verdict::Host);
+                    }
+                };
                 let tags = frame[12..eth.payload - 2].to_vec();
-                self.advertise(&header, asker, target, &tags);
+                self.advertise(&header, asker, target, mac, &tags);
                 Verdict::Drop(DropReason::Answered)
             }
             nd::Message::Advertisement { target, target_mac, solicited, .. } => {
@@ -81,20 +102,23 @@ impl Engine {
 
     /// Somebody says that `address` is at `mac`; reported if the address is watched.
     fn overhear(&mut self, address: IpAddr, mac: ether::Mac, is_answer: bool) {
+        if self.tables.vip(address).is_none() {
+            self.tarpit_overhears(address);
+        }
         if self.tables.watches(address) {
             self.report(if is_answer { Event::Answer { address, mac } } else { Event::Claim { address, mac } });
         }
     }
 
     /// Posts the advertisement that answers a solicitation: longer than its question may be, so not in place.
-    fn advertise(&mut self, asked: &ip::Header, asker: ether::Mac, target: std::net::Ipv6Addr, tags: &[u8]) {
+    fn advertise(&mut self, asked: &ip::Header, asker: ether::Mac, target: Ipv6Addr, mac: ether::Mac, tags: &[u8]) {
         let IpAddr::V6(source) = asked.source else {
             return;
         };
         // Who has no address yet cannot be answered but by all (RFC 4861 section 7.2.4).
         let (destination, destination_mac) =
             if source.is_unspecified() { (nd::ALL_NODES, nd::multicast_mac(nd::ALL_NODES)) } else { (source, asker) };
-        let route = nd::Route { mac: self.station.vip_mac, source: target, destination_mac, destination };
+        let route = nd::Route { mac, source: target, destination_mac, destination };
         let mut frame = nd::advertisement(route, target);
         frame.splice(12..12, tags.iter().copied());
         self.counters.neighbor_answers.add(1);

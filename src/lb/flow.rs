@@ -1,6 +1,36 @@
 //! The flow table: which backend has which flow.
+//!
+//! Two set-associative tables of fixed size, no allocation after the start. A flow is first kept in the *nursery*, where
+//! the newest push out the oldest; with its second packet it moves to the *main* table, where a flow that has lasted is
+//! never pushed out by another. So a flood of first packets fills the nursery and no more. Where there is no room, the
+//! flow is not remembered, and the hash goes on deciding.
+//!
+//! A flow is known by the 64 bits of a keyed hash of its addresses, ports and protocol alone, 16 bytes in all. The key
+//! is secret, so that nobody can look for two flows with the same hash.
 
-use std::time::Duration;
+mod key;
+mod memory;
+
+use std::time::{Duration, Instant};
+
+pub use key::{Flow, Tag};
+pub use memory::{Memory, Shape};
+
+use memory::{Entry, Set, WAYS};
+
+use crate::counters::FlowCounters;
+use std::sync::Arc;
+
+/// Entries of the main table unless something else is asked for.
+pub const DEFAULT_ENTRIES: usize = 1 << 20;
+/// How long a flow has to last in the main table until no other may push it out.
+const PROOF: Duration = Duration::from_secs(2);
+/// The table's clock: 64 ms a tick, 8 years until it wraps.
+const TICK_MS: u64 = 64;
+/// The whole table is looked through for what has expired once in so long.
+const ROUND: Duration = Duration::from_secs(16);
+/// Sets looked through at a time, at most.
+const SWEEP_AT_ONCE: u64 = 1024;
 
 /// How long a flow is remembered after its last packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +50,450 @@ impl Default for Timeouts {
         Timeouts {
             opening: Duration::from_secs(60),
             established: Duration::from_secs(7440),
-            closing: Duration::from_secs(120),
+            closing: Duration::from_secs(60),
             udp: Duration::from_secs(300),
         }
     }
 }
+
+/// What a packet says about its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// TCP: SYN without ACK.
+    Open,
+    /// TCP: neither SYN, FIN nor RST.
+    Segment,
+    /// TCP: FIN.
+    Finish,
+    /// TCP: RST.
+    Reset,
+    /// A UDP datagram.
+    Datagram,
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// TCP, nursery: a SYN.
+    Opening = 1,
+    /// TCP, nursery: a segment of a flow that was not known.
+    Adopted = 2,
+    /// UDP, nursery: one datagram.
+    Single = 3,
+    /// TCP, main table, for less than two seconds.
+    Young = 4,
+    /// TCP, main table.
+    Established = 5,
+    /// TCP, main table: the client has sent a FIN.
+    Closing = 6,
+    /// TCP, main table: the client has sent a RST, or somebody has in its name.
+    Reset = 7,
+    /// UDP, main table, for less than two seconds.
+    YoungUdp = 8,
+    /// UDP, main table.
+    Udp = 9,
+}
+
+impl Stage {
+    fn from_byte(byte: u8) -> Option<Stage> {
+        Some(match byte {
+            1 => Stage::Opening,
+            2 => Stage::Adopted,
+            3 => Stage::Single,
+            4 => Stage::Young,
+            5 => Stage::Established,
+            6 => Stage::Closing,
+            7 => Stage::Reset,
+            8 => Stage::YoungUdp,
+            9 => Stage::Udp,
+            _ => return None,
+        })
+    }
+
+    /// Does the flow count among those that its backend still has? Not once the client has ended it.
+    fn is_live(self) -> bool {
+        !matches!(self, Stage::Closing | Stage::Reset)
+    }
+
+    /// Has the flow ended, so that a SYN opens another one?
+    pub fn is_over(self) -> bool {
+        matches!(self, Stage::Closing | Stage::Reset)
+    }
+
+    fn is_young(self) -> bool {
+        matches!(self, Stage::Young | Stage::YoungUdp)
+    }
+
+    /// Where the flow is after a packet that says `signal`.
+    fn after(self, signal: Signal, proven: bool) -> Stage {
+        match (self, signal) {
+            (Stage::Single | Stage::YoungUdp | Stage::Udp, _) => {
+                if proven {
+                    Stage::Udp
+                } else {
+                    Stage::YoungUdp
+                }
+            }
+            (Stage::Opening | Stage::Adopted, Signal::Open) => Stage::Opening,
+            (stage, Signal::Open | Signal::Datagram) => stage,
+            (_, Signal::Finish) => Stage::Closing,
+            // A RST that the backend does not believe (RFC 5961) is followed by more segments: see below.
+            (_, Signal::Reset) => Stage::Reset,
+            (Stage::Closing, Signal::Segment) => Stage::Closing,
+            (Stage::Opening | Stage::Adopted, Signal::Segment) => Stage::Young,
+            (Stage::Young, Signal::Segment) if !proven => Stage::Young,
+            (_, Signal::Segment) => Stage::Established,
+        }
+    }
+}
+
+/// Who has a flow: a backend's number, and which of those that had the number one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Index into the tables' backends.
+    pub backend: u16,
+    /// Counted up whenever the number is given to another backend.
+    pub epoch: u8,
+}
+
+/// A flow that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Who has it.
+    pub owner: Owner,
+    /// How far it has come.
+    pub stage: Stage,
+    place: Place,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    set: usize,
+    way: usize,
+}
+
+/// The flow table of one worker.
+pub struct FlowTable {
+    memory: Memory,
+    shape: Shape,
+    limits: Limits,
+    counters: Arc<FlowCounters>,
+    start: Instant,
+    /// Ticks at `start`.
+    base: u64,
+    tick: u32,
+    cursor: usize,
+    swept: Instant,
+}
+
+/// The timeouts in ticks.
+#[derive(Clone, Copy)]
+struct Limits {
+    opening: u32,
+    established: u32,
+    closing: u32,
+    udp: u32,
+}
+
+impl Limits {
+    fn new(timeouts: &Timeouts) -> Limits {
+        let ticks = |d: Duration| (d.as_millis() as u64).div_ceil(TICK_MS).min(u64::from(u32::MAX / 2)) as u32;
+        Limits {
+            opening: ticks(timeouts.opening),
+            established: ticks(timeouts.established),
+            closing: ticks(timeouts.closing),
+            udp: ticks(timeouts.udp),
+        }
+    }
+
+    fn of(&self, stage: Stage) -> u32 {
+        match stage {
+            Stage::Opening | Stage::Adopted => self.opening,
+            Stage::Young | Stage::Established => self.established,
+            Stage::Closing | Stage::Reset => self.closing,
+            Stage::Single | Stage::YoungUdp | Stage::Udp => self.udp,
+        }
+    }
+}
+
+impl FlowTable {
+    /// A table in `memory`, which may hold flows from before: those are counted in `counters`, if `is_known` knows their
+    /// backend, and forgotten otherwise.
+    pub fn new(
+        memory: Memory,
+        timeouts: &Timeouts,
+        counters: Arc<FlowCounters>,
+        now: Instant,
+        is_known: impl Fn(Owner) -> bool,
+    ) -> FlowTable {
+        let shape = memory.shape();
+        let base = memory.age().as_millis() as u64 / TICK_MS;
+        let mut table = FlowTable {
+            memory,
+            shape,
+            limits: Limits::new(timeouts),
+            counters,
+            start: now,
+            base,
+            tick: base as u32,
+            cursor: 0,
+            swept: now,
+        };
+        if table.memory.is_inherited() {
+            table.take_stock(is_known);
+        }
+        table
+    }
+
+    /// Counts what the memory holds.
+    fn take_stock(&mut self, is_known: impl Fn(Owner) -> bool) {
+        for index in 0..self.shape.sets() {
+            for way in 0..WAYS {
+                let set = &mut self.memory.sets()[index];
+                if set.tags[way] == 0 {
+                    continue;
+                }
+                let entry = set.entries[way];
+                let in_place = Stage::from_byte(entry.stage).filter(|s| (*s as u8 >= 4) == (index < self.shape.main));
+                match in_place.filter(|_| is_known(owner(&entry))) {
+                    Some(stage) => self.counters.added(owner(&entry).backend, stage.is_live()),
+                    None => set.tags[way] = 0,
+                }
+            }
+        }
+    }
+
+    /// The memory, with all flows in it, for the table that comes after this one.
+    pub fn into_memory(mut self) -> Memory {
+        for index in 0..self.shape.sets() {
+            let set = &mut self.memory.sets()[index];
+            for way in (0..WAYS).filter(|&way| set.tags[way] != 0).collect::<Vec<_>>() {
+                self.counters.removed(set.entries[way].backend, is_live(&set.entries[way]));
+            }
+        }
+        let age = Duration::from_millis(self.base * TICK_MS) + self.swept.max(self.start).duration_since(self.start);
+        self.memory.pass_on(age)
+    }
+
+    /// What this table counts in.
+    pub fn counters(&self) -> &Arc<FlowCounters> {
+        &self.counters
+    }
+
+    /// Changes the timeouts; also those of the flows that are known.
+    pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
+        self.limits = Limits::new(timeouts);
+    }
+
+    /// Sets the time, and gives up some of what has expired.
+    pub fn advance(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.start).as_millis() as u64;
+        self.tick = (self.base + elapsed / TICK_MS) as u32;
+        if self.counters.total() == 0 {
+            self.swept = now;
+            return;
+        }
+        let sets = self.shape.sets() as u64;
+        let elapsed = now.saturating_duration_since(self.swept).as_nanos() as u64;
+        let due = (u128::from(elapsed) * u128::from(sets) / ROUND.as_nanos()) as u64;
+        if due > 0 {
+            self.swept = now;
+            for _ in 0..due.min(SWEEP_AT_ONCE).min(sets) {
+                self.sweep_one();
+            }
+        }
+    }
+
+    /// When [`FlowTable::advance`] has something to do without a frame.
+    pub fn deadline(&self) -> Option<Instant> {
+        let one_set = ROUND / self.shape.sets() as u32 + Duration::from_nanos(1);
+        (self.counters.total() > 0).then(|| self.swept + one_set.max(Duration::from_millis(TICK_MS)))
+    }
+
+    fn sweep_one(&mut self) {
+        let index = self.cursor;
+        self.cursor = if index + 1 >= self.shape.sets() { 0 } else { index + 1 };
+        let set = &mut self.memory.sets()[index];
+        for way in 0..WAYS {
+            if set.tags[way] != 0 && is_expired(&self.limits, self.tick, &set.entries[way]) {
+                forget(&self.counters, set, way);
+            }
+        }
+    }
+
+    /// The name of `flow` in this table.
+    #[inline]
+    pub fn tag(&self, flow: &Flow) -> Tag {
+        flow.tag(self.memory.key())
+    }
+
+    /// Looks `tag` up.
+    #[inline]
+    pub fn find(&mut self, tag: Tag) -> Option<Found> {
+        let (main, nursery) = self.shape.places(tag);
+        let (limits, tick) = (self.limits, self.tick);
+        let sets = self.memory.sets();
+        for index in [main, nursery] {
+            let set = &mut sets[index];
+            if let Some(way) = way_of(set, tag) {
+                let entry = &set.entries[way];
+                if is_expired(&limits, tick, entry) {
+                    forget(&self.counters, set, way);
+                    continue;
+                }
+                let stage = Stage::from_byte(entry.stage)?;
+                return Some(Found { owner: owner(entry), stage, place: Place { set: index, way } });
+            }
+        }
+        None
+    }
+
+    /// A packet that says `signal` belongs to the flow `tag`, which was `found`.
+    #[inline]
+    pub fn refresh(&mut self, tag: Tag, found: Found, signal: Signal) {
+        let Place { set: index, way } = found.place;
+        let tick = self.tick;
+        let proof = (PROOF.as_millis() as u64 / TICK_MS) as u32;
+        let entry = &mut self.memory.sets()[index].entries[way];
+        let proven = !found.stage.is_young() || tick.wrapping_sub(entry.seen) >= proof;
+        let stage = found.stage.after(signal, proven && index < self.shape.main);
+        if index >= self.shape.main && stage as u8 >= Stage::Young as u8 {
+            return self.promote(tag, found, stage);
+        }
+        // Until it is proven, the time that counts is that of its arrival.
+        if !(found.stage.is_young() && stage.is_young()) {
+            entry.seen = tick;
+        }
+        if stage != found.stage {
+            entry.stage = stage as u8;
+            self.counters.moved(found.owner.backend, found.stage.is_live(), stage.is_live());
+        }
+    }
+
+    /// The flow moves from the nursery to the main table; it stays where it is if there is no room.
+    fn promote(&mut self, tag: Tag, found: Found, stage: Stage) {
+        let (main, _) = self.shape.places(tag);
+        let (limits, tick) = (self.limits, self.tick);
+        let set = &mut self.memory.sets()[main];
+        let Some(way) = room(set, &limits, tick) else {
+            self.counters.full.add(1);
+            let entry = &mut self.memory.sets()[found.place.set].entries[found.place.way];
+            entry.seen = tick;
+            return;
+        };
+        if set.tags[way] != 0 {
+            self.counters.evicted.add(1);
+            forget(&self.counters, set, way);
+        }
+        set.tags[way] = tag.0;
+        set.entries[way] = entry(found.owner, stage, tick);
+        self.counters.added(found.owner.backend, stage.is_live());
+        let nursery = &mut self.memory.sets()[found.place.set];
+        forget(&self.counters, nursery, found.place.way);
+    }
+
+    /// Remembers a flow whose first packet says `signal`, with `owner`. It must not be known.
+    #[inline]
+    pub fn insert(&mut self, tag: Tag, owner: Owner, signal: Signal) {
+        let stage = match signal {
+            Signal::Open => Stage::Opening,
+            Signal::Datagram => Stage::Single,
+            Signal::Segment => Stage::Adopted,
+            // A flow that ends is not worth a place.
+            Signal::Finish | Signal::Reset => return,
+        };
+        let (_, nursery) = self.shape.places(tag);
+        let (limits, tick) = (self.limits, self.tick);
+        let set = &mut self.memory.sets()[nursery];
+        let way = match (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(&limits, tick, &set.entries[way])) {
+            Some(way) => way,
+            None => {
+                self.counters.displaced.add(1);
+                (0..WAYS).max_by_key(|&way| tick.wrapping_sub(set.entries[way].seen)).unwrap_or(0)
+            }
+        };
+        if set.tags[way] != 0 {
+            forget(&self.counters, set, way);
+        }
+        set.tags[way] = tag.0;
+        set.entries[way] = entry(owner, stage, tick);
+        self.counters.added(owner.backend, true);
+        self.counters.opened.add(1);
+    }
+
+    /// Gives the flow that was `found` to `owner`, as it opens anew.
+    pub fn replace(&mut self, tag: Tag, found: Found, owner: Owner, signal: Signal) {
+        self.remove(found);
+        self.insert(tag, owner, signal);
+    }
+
+    /// Forgets the flow that was `found`.
+    pub fn remove(&mut self, found: Found) {
+        let set = &mut self.memory.sets()[found.place.set];
+        forget(&self.counters, set, found.place.way);
+    }
+
+    /// Every flow that is remembered, expired or not: name, owner, stage.
+    pub fn flows(&mut self) -> impl Iterator<Item = (Tag, Owner, Stage)> {
+        self.memory.sets().iter().flat_map(|set| {
+            set.tags.iter().zip(&set.entries).filter(|(tag, _)| **tag != 0).filter_map(|(tag, entry)| {
+                Stage::from_byte(entry.stage).map(|stage| (Tag(*tag), owner(entry), stage))
+            })
+        })
+    }
+}
+
+fn owner(entry: &Entry) -> Owner {
+    Owner { backend: entry.backend, epoch: entry.epoch }
+}
+
+fn entry(owner: Owner, stage: Stage, tick: u32) -> Entry {
+    Entry { seen: tick, backend: owner.backend, epoch: owner.epoch, stage: stage as u8 }
+}
+
+#[inline]
+fn way_of(set: &Set, tag: Tag) -> Option<usize> {
+    // Without a way out in the middle, so that it becomes a few vector instructions.
+    let mut hits = 0u32;
+    for (way, candidate) in set.tags.iter().enumerate() {
+        hits |= u32::from(*candidate == tag.0) << way;
+    }
+    (hits != 0).then(|| hits.trailing_zeros() as usize)
+}
+
+#[inline]
+fn is_expired(limits: &Limits, tick: u32, entry: &Entry) -> bool {
+    Stage::from_byte(entry.stage).is_none_or(|stage| tick.wrapping_sub(entry.seen) as i32 >= limits.of(stage) as i32)
+}
+
+fn forget(counters: &FlowCounters, set: &mut Set, way: usize) {
+    counters.removed(set.entries[way].backend, is_live(&set.entries[way]));
+    set.tags[way] = 0;
+}
+
+fn is_live(entry: &Entry) -> bool {
+    Stage::from_byte(entry.stage).is_some_and(Stage::is_live)
+}
+
+/// A way of a main set that may be taken: free, expired, ended, or else the youngest that has not proven itself. None if
+/// all hold flows that have lasted.
+fn room(set: &Set, limits: &Limits, tick: u32) -> Option<usize> {
+    let rank = |way: usize| {
+        let entry = &set.entries[way];
+        let stage = Stage::from_byte(entry.stage);
+        match stage {
+            _ if set.tags[way] == 0 || is_expired(limits, tick, entry) => 0,
+            None => 0,
+            Some(stage) if stage.is_over() => 1,
+            Some(stage) if stage.is_young() => 2,
+            Some(_) => 3,
+        }
+    };
+    let way = (0..WAYS).min_by_key(|&way| rank(way))?;
+    (rank(way) < 3).then_some(way)
+}
+
+#[cfg(test)]
+mod tests;

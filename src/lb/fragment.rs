@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use siphasher::sip::SipHasher13;
 
 use super::Seed;
+use crate::verdict::DropReason;
 use crate::wire::ip::{self, protocol};
 
 /// Datagrams that are remembered at a time.
@@ -22,6 +23,8 @@ pub enum Destination {
     Backend(usize),
     /// It was left to the host.
     Host,
+    /// It went no further.
+    Nowhere(DropReason),
 }
 
 /// What the fragments of one datagram have in common (RFC 791 section 3.2, RFC 8200 section 4.5).

@@ -21,14 +21,32 @@ const NOBODY: u16 = u16::MAX;
 pub const MAX_MEMBERS: usize = NOBODY as usize;
 
 /// One contender for slots.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// What makes it the same member on every balancer and after every restart. Not its place in the list.
     pub identity: String,
     /// Share relative to the others; 0 takes no slots.
     pub weight: u32,
-    /// In service? A member that is down keeps its claim, but its slots are lent to the others.
-    pub up: bool,
+    /// How many percent of its slots it really takes. 0: it is down; it keeps its claim, but its slots are lent to the
+    /// others. 100: all. Less: it has just returned, and some are still lent.
+    pub share: u8,
+}
+
+impl Member {
+    /// A member that takes all its slots.
+    pub fn up(identity: &str, weight: u32) -> Member {
+        Member { identity: identity.to_owned(), weight, share: 100 }
+    }
+
+    /// The same, but down.
+    pub fn down(identity: &str, weight: u32) -> Member {
+        Member { share: 0, ..Member::up(identity, weight) }
+    }
+
+    /// Does it take `slot`, if that is its own? More slots with every percent, and never one less.
+    fn takes(&self, slot: usize) -> bool {
+        self.share >= 100 || (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < (1 << 32) / 100 * u64::from(self.share)
+    }
 }
 
 /// A table size that is no prime, or too small or large to be one of Maglev's.
@@ -79,14 +97,17 @@ impl Table {
         turns.sort_by(|a, b| members[usize::from(a.member)].identity.cmp(&members[usize::from(b.member)].identity));
         deal(&mut slots, &mut turns);
 
-        let down = |member: u16| members.get(usize::from(member)).is_none_or(|m| !m.up);
-        if turns.iter().any(|turn| down(turn.member)) {
-            for slot in &mut slots {
-                if down(*slot) {
-                    *slot = NOBODY;
+        // What is lent goes to those that take all of theirs. If nobody does, then to those that take some.
+        let share = |member: u16| members.get(usize::from(member)).map_or(0, |m| m.share.min(100));
+        let whole = turns.iter().any(|turn| share(turn.member) == 100);
+        if turns.iter().any(|turn| share(turn.member) < 100) {
+            for (slot, holder) in slots.iter_mut().enumerate() {
+                let keeps = members.get(usize::from(*holder)).is_some_and(|m| m.share > 0 && (!whole || m.takes(slot)));
+                if !keeps {
+                    *holder = NOBODY;
                 }
             }
-            turns.retain(|turn| !down(turn.member));
+            turns.retain(|turn| if whole { share(turn.member) == 100 } else { share(turn.member) > 0 });
             turns.iter_mut().for_each(Turn::restart);
             deal(&mut slots, &mut turns);
         }
@@ -191,7 +212,7 @@ mod tests {
         weights
             .iter()
             .enumerate()
-            .map(|(i, &weight)| Member { identity: format!("10.0.0.{i}"), weight, up: true })
+            .map(|(i, &weight)| Member::up(&format!("10.0.0.{i}"), weight))
             .collect()
     }
 
@@ -221,7 +242,7 @@ mod tests {
         let all = members(&[1; 10]);
         let before = build(&all);
         let mut without = all.clone();
-        without[3].up = false;
+        without[3].share = 0;
         let during = build(&without);
         assert!((0..before.size()).all(|s| before.member(s) == during.member(s) || before.member(s) == Some(3)));
         let shares = during.shares(10);
@@ -231,10 +252,40 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_returns_slowly_takes_its_slots_back_bit_by_bit_and_nobody_elses() {
+        let all = members(&[1, 2, 1, 1]);
+        let whole = build(&all);
+        let mut before = None::<Table>;
+        for share in [0, 1, 10, 40, 75, 99, 100] {
+            let mut list = all.clone();
+            list[1].share = share;
+            let now = build(&list);
+            assert!((0..now.size()).all(|s| now.member(s) == whole.member(s) || whole.member(s) == Some(1)));
+            let part = now.shares(4)[1] as f64 / whole.shares(4)[1] as f64 * 100.0;
+            assert!((part - f64::from(share)).abs() < 2.0, "{share} % of its slots: {part}");
+            if let Some(before) = before {
+                assert!((0..now.size()).all(|s| before.member(s) != Some(1) || now.member(s) == Some(1)));
+            }
+            before = Some(now);
+        }
+        assert!(before == Some(whole));
+    }
+
+    #[test]
+    fn when_all_return_at_once_they_share_everything() {
+        let mut list = members(&[1, 1, 1]);
+        list[0].share = 0;
+        list[1].share = 5;
+        list[2].share = 5;
+        let shares = build(&list).shares(3);
+        assert!(shares[0] == 0 && shares[1].abs_diff(shares[2]) < 400, "{shares:?}");
+    }
+
+    #[test]
     fn nobody_in_service_is_nobody() {
         assert_eq!(build(&[]).member(0), None);
         let mut one = members(&[1]);
-        one[0].up = false;
+        one[0].share = 0;
         assert_eq!(build(&one).member(7), None);
         assert_eq!(build(&members(&[0, 0])).member(7), None);
     }

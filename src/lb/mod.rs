@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod flow;
 pub mod fragment;
+pub mod limit;
 pub mod maglev;
 pub mod tables;
 
@@ -12,7 +13,7 @@ use std::str::FromStr;
 
 use siphasher::sip::SipHasher13;
 
-pub use tables::{Backend, Choice, Protocols, Service, Tables, Vip};
+pub use tables::{Backend, Choice, Generation, Protocols, Service, Settings, Tables, TarpitList, Vip};
 
 /// The key of every hash: balancers with the same seed and the same backends make the same choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,15 +53,22 @@ impl FromStr for Seed {
 /// (2 bytes) if that takes part.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientHash {
+    seed: Seed,
     hasher: SipHasher13,
     with_port: bool,
+}
+
+impl PartialEq for ClientHash {
+    fn eq(&self, other: &ClientHash) -> bool {
+        (self.seed, self.with_port) == (other.seed, other.with_port)
+    }
 }
 
 impl ClientHash {
     /// A hash keyed by `seed`; `with_port` takes the client's port in (`-r`).
     pub fn new(seed: Seed, with_port: bool) -> ClientHash {
         let (k0, k1) = seed.keys();
-        ClientHash { hasher: SipHasher13::new_with_keys(k0, k1), with_port }
+        ClientHash { seed, hasher: SipHasher13::new_with_keys(k0, k1), with_port }
     }
 
     /// Does the client's port take part?

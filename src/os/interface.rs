@@ -18,6 +18,8 @@ pub struct Interface {
     pub mac: Mac,
     /// Its IPv4 addresses and their prefix lengths.
     pub ipv4: Vec<(Ipv4Addr, u8)>,
+    /// Its other IPv6 addresses than the link-local one.
+    pub ipv6: Vec<Ipv6Addr>,
     /// Its IPv6 link-local address.
     pub link_local: Option<Ipv6Addr>,
     /// Does it carry frames: up, with a link?
@@ -51,6 +53,7 @@ impl Interface {
             index: found.index,
             mac,
             ipv4: Vec::new(),
+            ipv6: Vec::new(),
             link_local: None,
             running: found.is_up() && found.is_running(),
             pnet: found.clone(),
@@ -59,7 +62,7 @@ impl Interface {
             match network.ip() {
                 IpAddr::V4(address) => interface.ipv4.push((address, network.prefix())),
                 IpAddr::V6(address) if address.is_unicast_link_local() => interface.link_local = Some(address),
-                IpAddr::V6(_) => {}
+                IpAddr::V6(address) => interface.ipv6.push(address),
             }
         }
         Ok(interface)

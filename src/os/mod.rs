@@ -7,6 +7,10 @@ mod system;
 #[path = "linux/mod.rs"]
 mod system;
 
+use std::net::IpAddr;
+
+use crate::lb::acl::Network;
+
 /// Why a wait for frames ended; nothing set: its time had come, or an untagged frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
@@ -18,9 +22,22 @@ pub struct Ready {
     pub failed: bool,
 }
 
+/// Which packets a port is to get, beside ARP and neighbour discovery. What it gets besides does no harm, only costs time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those to these addresses.
+    pub vips: Vec<IpAddr>,
+    /// Those from a VIP to one of these, and ICMP errors to them: they answer probes.
+    pub probe_sources: Vec<IpAddr>,
+    /// Those to addresses that are a tarpit: exactly these, as the host's own stack does not get them any more.
+    pub tarpit: Vec<Network>,
+}
+
 mod interface;
+mod mapping;
 mod process;
 
 pub use interface::Interface;
-pub use process::{Pidfile, daemonize, end_on_broken_pipe, user};
+pub use mapping::map_file;
+pub use process::{Pidfile, daemonize, end_on_broken_pipe, random_key, uptime, user};
 pub use system::*;

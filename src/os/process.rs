@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::User;
@@ -97,4 +98,19 @@ pub fn end_on_broken_pipe() {
     // SAFETY: the default action replaces the one that ignores the signal; no handler of ours is involved.
     let _ =
         unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+}
+
+/// How long ago the system was started, if it says.
+pub fn uptime() -> Option<Duration> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
+    Some(Duration::new(time.tv_sec().try_into().ok()?, time.tv_nsec().try_into().ok()?))
+}
+
+/// Two random numbers that nobody can guess.
+///
+/// # Errors
+/// The system has no source of them.
+pub fn random_key() -> Result<(u64, u64), Failure> {
+    let number = || getrandom::u64().map_err(|e| Failure::new(Sysexit::OsErr, format!("no random numbers: {e}")));
+    Ok((number()?, number()?))
 }

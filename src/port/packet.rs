@@ -5,7 +5,6 @@
 //! would have. pnet hands out frames read-only, hence the one copy into a buffer of our own.
 
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::os::fd::IntoRawFd;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender};
 use socket2::SockRef;
 
 use super::{Losses, Port, WakeReceiver};
-use crate::os::{self, FRAME_PREFIX, Interface, PacketSockets, Waiter};
+use crate::os::{self, FRAME_PREFIX, FilterControl, Interface, PacketSockets, Waiter, Wanted};
 use crate::verdict::Verdict;
 
 /// The longest frame with its prefix and two tags, and some room to notice one that is longer.
@@ -34,12 +33,12 @@ pub struct PacketPort {
 }
 
 impl PacketPort {
-    /// Opens `interface` for packets to `vips`.
+    /// Opens `interface` for the packets that are `wanted`.
     ///
     /// # Errors
     /// The system's: not permitted, no such interface.
-    pub fn open(interface: &Interface, vips: &[IpAddr], wake: WakeReceiver) -> io::Result<PacketPort> {
-        let mut sockets = os::open_packet_sockets(interface.index, vips)?;
+    pub fn open(interface: &Interface, wanted: &Wanted, wake: WakeReceiver) -> io::Result<PacketPort> {
+        let mut sockets = os::open_packet_sockets(interface.index, wanted)?;
         let waiter = Waiter::new(&sockets, &wake)?;
         let config = datalink::Config {
             // pnet closes the descriptor that it is given.
@@ -64,6 +63,14 @@ impl PacketPort {
             }),
             _ => Err(io::Error::new(ErrorKind::Unsupported, "not an Ethernet interface")),
         }
+    }
+
+    /// A handle to change what is wanted while the port is at work; it should go when the port does.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn filters(&self) -> io::Result<FilterControl> {
+        self.sockets.filters()
     }
 }
 

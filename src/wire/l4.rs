@@ -48,6 +48,24 @@ pub fn leading_ports(segment: &[u8]) -> Result<Ports, Malformed> {
     Ok(Ports { source: u16::from_be_bytes([head[0], head[1]]), destination: u16::from_be_bytes([head[2], head[3]]) })
 }
 
+/// Flags of a TCP segment (RFC 9293 section 3.1).
+pub mod flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronize sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+}
+
+/// The flags of a TCP segment; none if they are in another fragment.
+#[inline]
+pub fn tcp_flags(segment: &[u8]) -> u8 {
+    segment.get(13).copied().unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,6 +10,9 @@ pub mod icmp;
 pub mod ip;
 pub mod l4;
 pub mod nd;
+pub mod refuse;
+mod reply;
+pub mod tcp;
 
 use std::fmt;
 
@@ -61,4 +64,10 @@ pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], 
 #[inline]
 pub(crate) fn be16(bytes: &[u8], at: usize) -> Result<u16, Malformed> {
     array::<2>(bytes, at).map(u16::from_be_bytes)
+}
+
+/// The big-endian 32-bit field at `at`.
+#[inline]
+pub(crate) fn be32(bytes: &[u8], at: usize) -> Result<u32, Malformed> {
+    array::<4>(bytes, at).map(u32::from_be_bytes)
 }

@@ -14,6 +14,9 @@ const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
+/// Flags of an advertisement.
+const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
 
 /// A neighbour message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +69,7 @@ pub fn parse(ip: &ip::Header, message: &[u8]) -> Result<Message, Malformed> {
             Ok(Message::Solicitation { target, source_mac })
         }
         ADVERTISEMENT => {
-            let (solicited, override_cache) = (head[4] & 0x40 != 0, head[4] & 0x20 != 0);
+            let (solicited, override_cache) = (head[4] & SOLICITED != 0, head[4] & OVERRIDE != 0);
             if solicited && ip.destination.is_multicast() {
                 return Err(Malformed::Field);
             }
@@ -129,8 +132,16 @@ pub fn solicitation(route: Route, target: Ipv6Addr) -> Vec<u8> {
 
 /// An advertisement of `target`, as a whole frame: override always set, solicited unless it goes to a group.
 pub fn advertisement(route: Route, target: Ipv6Addr) -> Vec<u8> {
-    let solicited = if route.destination.is_multicast() { 0 } else { 0x40 };
-    frame(route, ADVERTISEMENT, solicited | 0x20, target, Some(TARGET_LINK_LAYER))
+    frame(route, ADVERTISEMENT, solicited(route) | OVERRIDE, target, Some(TARGET_LINK_LAYER))
+}
+
+/// The same without override: whoever else says that he has `target` is believed rather than we (RFC 4861 section 7.2.5).
+pub fn yielding_advertisement(route: Route, target: Ipv6Addr) -> Vec<u8> {
+    frame(route, ADVERTISEMENT, solicited(route), target, Some(TARGET_LINK_LAYER))
+}
+
+fn solicited(route: Route) -> u8 {
+    if route.destination.is_multicast() { 0 } else { SOLICITED }
 }
 
 fn frame(route: Route, kind: u8, flags: u8, target: Ipv6Addr, option: Option<u8>) -> Vec<u8> {
@@ -182,6 +193,11 @@ mod tests {
         assert_eq!(
             read(&na),
             Ok(Message::Advertisement { target, target_mac: Some(MAC), solicited: false, override_cache: true })
+        );
+        let modest = yielding_advertisement(route("fd00::1".parse().unwrap()), target);
+        assert_eq!(
+            read(&modest),
+            Ok(Message::Advertisement { target, target_mac: Some(MAC), solicited: true, override_cache: false })
         );
     }
 

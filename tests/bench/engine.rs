@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use golden::config::{self, ALL, OWN, VIP_MAC};
 use golden::frames::{Packet, ROUTER, Tags, padded, udp_datagram};
 use pen_dsr::engine::Engine;
+use pen_dsr::lb::flow::DEFAULT_ENTRIES;
 use pen_dsr::verdict::Verdict;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -53,7 +54,7 @@ impl Workload {
 
     fn measure(self, rounds: usize) {
         let now = Instant::now();
-        let mut engine = config::engine(self.with_port, now);
+        let mut engine = config::engine_for(self.with_port, DEFAULT_ENTRIES, now);
         for frame in &self.before {
             engine.handle_frame(&mut frame.clone());
         }

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use pen_dsr::counters::Counters;
 use pen_dsr::engine::{Engine, Station};
+use pen_dsr::lb::flow::{Memory, Shape};
 use pen_dsr::lb::maglev::{DEFAULT_SIZE, Member, Table};
-use pen_dsr::lb::{Backend, ClientHash, Protocols, Seed, Service, Tables, Vip};
+use pen_dsr::lb::{Backend, ClientHash, Generation, Protocols, Seed, Service, Settings, Tables, Vip};
 use pen_dsr::wire::ether::Mac;
 
 use super::frames::MacBytes;
@@ -38,28 +39,34 @@ pub const UNRESOLVED: [&str; 2] = ["10.0.0.103", "fd00::103"];
 
 /// The tables; `with_port` takes the client's port into the hash (`-r`). The golden table is for `false`.
 pub fn tables(with_port: bool) -> Tables {
-    let member = |address: &str, weight, up| Member { identity: address.to_owned(), weight, up };
-    let farm = [member("10.0.0.11", 1, true), member("10.0.0.12", 1, true), member("10.0.0.13", 2, true)];
+    let farm = [Member::up("10.0.0.11", 1), Member::up("10.0.0.12", 1), Member::up("10.0.0.13", 2)];
     let farm = Arc::new(Table::build(&farm, SEED, DEFAULT_SIZE));
-    let dead = Arc::new(Table::build(&[member("10.0.0.11", 1, false)], SEED, 251));
+    let dead = Arc::new(Table::build(&[Member::down("10.0.0.11", 1)], SEED, 251));
     // A list's place is the backend's number: three that are down stand before the one that counts.
-    let down = |address| member(address, 0, false);
-    let late = [down("10.0.0.11"), down("10.0.0.12"), down("10.0.0.13"), member("10.0.0.14", 1, true)];
+    let down = |address| Member::down(address, 0);
+    let late = [down("10.0.0.11"), down("10.0.0.12"), down("10.0.0.13"), Member::up("10.0.0.14", 1)];
     let late = Arc::new(Table::build(&late, SEED, 251));
 
-    let service = |port, protocols, slots: &Arc<Table>| Service { port, protocols, slots: Arc::clone(slots) };
+    let service = |port, protocols, slots: &Arc<Table>| {
+        let current = Generation { hash: ClientHash::new(SEED, with_port), slots: Arc::clone(slots) };
+        Service::new(port, protocols, current)
+    };
     let mut vips = Vec::new();
     for family in 0..2 {
-        let mut vip = |text: &str, services| vips.push(Vip { address: address(text), services });
+        let mut vip = |text: &str, services| {
+            let number = vips.len();
+            vips.push(Vip { address: address(text), number, services });
+        };
         vip(ALL[family], vec![service(0, Protocols::All, &farm)]);
         vip(SOME[family], vec![service(80, Protocols::Tcp, &farm), service(53, Protocols::Udp, &farm)]);
         vip(DEAD[family], vec![service(0, Protocols::All, &dead)]);
         vip(UNRESOLVED[family], vec![service(0, Protocols::All, &late)]);
     }
-    let resolved = |mac| Backend { mac: Some(Mac(mac)), in_service: true };
-    let backends = vec![resolved(BE1), resolved(BE2), resolved(BE3), Backend { mac: None, in_service: true }];
-    let watched = ["10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14"].map(address);
-    Tables::new(ClientHash::new(SEED, with_port), vips, backends, watched)
+    let resolved = |mac| Backend::up(Mac(mac));
+    let waiting = Backend { mac: None, ..Backend::up(Mac(BE1)) };
+    let backends = vec![resolved(BE1), resolved(BE2), resolved(BE3), waiting];
+    let watched = ["10.0.0.11", "10.0.0.12", "10.0.0.13", "10.0.0.14"].map(address).into();
+    Tables::new(vips, backends, Settings { watched, ..Settings::default() })
 }
 
 /// Who the balancer is.
@@ -67,13 +74,19 @@ pub fn station() -> Station {
     Station { mac: Mac(OWN), vip_mac: Mac(VIP_MAC) }
 }
 
-/// An engine that decides by [`tables`].
+/// An engine that decides by [`tables`] and remembers few flows.
 pub fn engine(with_port: bool, now: Instant) -> Engine {
+    engine_for(with_port, 1024, now)
+}
+
+/// An engine that decides by [`tables`] and remembers `flows` flows.
+pub fn engine_for(with_port: bool, flows: usize, now: Instant) -> Engine {
     // Made once: a fuzzer makes many engines.
     static TABLES: [OnceLock<Arc<Tables>>; 2] = [OnceLock::new(), OnceLock::new()];
     let tables = TABLES[usize::from(with_port)].get_or_init(|| Arc::new(tables(with_port)));
     let counters = Arc::new(Counters::new(4, tables.vips().len()));
-    Engine::new(station(), Arc::clone(tables), SEED, counters, now)
+    let memory = Memory::fresh(Shape::of(flows), SEED.keys()).expect("memory for a flow table");
+    Engine::new(station(), Arc::clone(tables), SEED, memory, counters, now)
 }
 
 /// Is `address` one of the VIPs?

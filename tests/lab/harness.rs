@@ -10,6 +10,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// The program that is tested.
+pub const PEN_DSR: &str = env!("CARGO_BIN_EXE_pen-dsr");
 /// The virtual addresses of the lab.
 pub const VIP4: &str = "10.0.0.100";
 pub const VIP6: &str = "fd00::100";
@@ -152,13 +154,49 @@ impl Lab {
 
     /// Starts pen-dsr on `lb` and waits until the log says so often "is up".
     pub fn balancer(&self, arguments: &[&str], backends_up: usize) -> Process {
-        let mut words = vec![env!("CARGO_BIN_EXE_pen-dsr"), "-i", "eth0"];
+        self.balancer_on("lb", arguments, backends_up)
+    }
+
+    /// The same on another `host`.
+    pub fn balancer_on(&self, host: &str, arguments: &[&str], backends_up: usize) -> Process {
+        let mut words = vec![PEN_DSR, "-i", "eth0"];
         words.extend(arguments);
-        let process = self.start("lb", &words);
+        let process = self.start(host, &words);
         process.wait_for("the balancer's backends", |log| log.matches("is up").count() >= backends_up);
         // The VIPs are announced a moment after the start.
         thread::sleep(Duration::from_millis(300));
         process
+    }
+
+    /// The path of a file of the test's, as text for a command line.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.join(name).display().to_string()
+    }
+
+    /// What the balancer whose control socket is the test's file `socket` answers to `command`; it has to be content.
+    pub fn ctl(&self, socket: &str, command: &str) -> String {
+        let (status, answer) = self.try_ctl(socket, command);
+        assert!(status.success(), "{command}: {status}\n{answer}");
+        answer
+    }
+
+    /// The same; its end and what it printed.
+    pub fn try_ctl(&self, socket: &str, command: &str) -> (ExitStatus, String) {
+        let output = Command::new(PEN_DSR)
+            .args(["ctl", "-C", &self.path(socket)])
+            .args(command.split_whitespace())
+            .stdin(Stdio::null())
+            .output()
+            .expect("pen-dsr runs");
+        (output.status, text(&output))
+    }
+
+    /// What the command `servers` says of `backend`: the word behind `field`, such as `state`. `-`: it is not listed.
+    pub fn server(&self, socket: &str, backend: &str, field: &str) -> String {
+        let servers = self.ctl(socket, "servers");
+        let line = servers.lines().find(|line| line.split_whitespace().nth(1) == Some(backend)).unwrap_or_default();
+        let word = line.split_whitespace().skip_while(|word| *word != field).nth(1);
+        word.unwrap_or("-").to_owned()
     }
 
     /// Starts nginx on `host`: / says the host's name, /big is a file of `big` bytes. The access log has one line per

@@ -4,8 +4,15 @@
 
 #![cfg(target_os = "linux")]
 
+mod change;
+mod checks;
+mod failover;
+mod flood;
 mod frames;
 mod harness;
 mod life;
 mod neighbors;
+mod sessions;
+mod sockets;
+mod tarpit;
 mod traffic;

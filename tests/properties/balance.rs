@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use pen_dsr::lb::maglev::{DEFAULT_SIZE, Member, Table};
-use pen_dsr::lb::{Backend, ClientHash, Protocols, Seed, Service, Tables, Vip};
+use pen_dsr::lb::{Backend, ClientHash, Generation, Protocols, Seed, Service, Settings, Tables, Vip};
 use pen_dsr::wire::ether::Mac;
 
 const CLIENTS: usize = 100_000;
@@ -37,7 +37,8 @@ fn clients(seed: u64) -> Vec<IpAddr> {
 }
 
 fn member(number: usize, weight: u32, up: bool) -> Member {
-    Member { identity: format!("10.0.0.{}", 11 + number), weight, up }
+    let identity = format!("10.0.0.{}", 11 + number);
+    if up { Member::up(&identity, weight) } else { Member::down(&identity, weight) }
 }
 
 fn equal(n: usize) -> Vec<Member> {
@@ -47,10 +48,11 @@ fn equal(n: usize) -> Vec<Member> {
 /// Tables with one VIP that these members serve.
 fn tables(members: &[Member], seed: u128) -> Tables {
     let slots = Arc::new(Table::build(members, Seed(seed), DEFAULT_SIZE));
-    let services = vec![Service { port: 0, protocols: Protocols::All, slots }];
-    let backend = |i: usize| Backend { mac: Some(Mac([2, 0, 0, 0, 0, 0x11 + i as u8])), in_service: true };
-    let vips = vec![Vip { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100)), services }];
-    Tables::new(ClientHash::new(Seed(seed), false), vips, (0..members.len()).map(backend).collect(), [])
+    let current = Generation { hash: ClientHash::new(Seed(seed), false), slots };
+    let services = vec![Service::new(0, Protocols::All, current)];
+    let backend = |i: usize| Backend::up(Mac([2, 0, 0, 0, 0, 0x11 + i as u8]));
+    let vips = vec![Vip { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100)), number: 0, services }];
+    Tables::new(vips, (0..members.len()).map(backend).collect(), Settings::default())
 }
 
 /// Who serves each client, by identity.
@@ -59,7 +61,7 @@ fn choices<'a>(members: &'a [Member], seed: u128, clients: &[IpAddr]) -> Vec<&'a
     let service = tables.service(0, 6, 80).expect("every port is served");
     clients
         .iter()
-        .map(|client| &members[tables.choose(service, *client, 0).backend.expect("a backend in service")].identity[..])
+        .map(|client| &members[service.current.choose(*client, 0).backend.expect("a backend in service")].identity[..])
         .collect()
 }
 
@@ -95,7 +97,7 @@ fn a_backend_that_goes_down_moves_its_own_clients_only_and_gets_them_back() {
         let before = choices(&members, seed, &clients);
         for gone in 0..10 {
             let mut during = members.clone();
-            during[gone].up = false;
+            during[gone].share = 0;
             let after = choices(&during, seed, &clients);
             let mut orphans = 0;
             for (before, after) in before.iter().zip(after) {

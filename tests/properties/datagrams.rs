@@ -77,7 +77,7 @@ proptest! {
         for (datagram, frames) in datagrams.iter().zip(&frames) {
             let vip = tables.vip(datagram.vip().parse().unwrap()).unwrap();
             let service = tables.service(vip, 17, 53).unwrap();
-            let choice = tables.choose(service, datagram.client().parse().unwrap(), datagram.port).backend.unwrap();
+            let choice = service.current.choose(datagram.client().parse().unwrap(), datagram.port).backend.unwrap();
             let backend = tables.backend(choice).unwrap().mac.unwrap();
             for frame in frames {
                 prop_assert_eq!(sent.get(&frame[12..]).copied(), Some(&backend.0[..]), "{:?}", datagram);

@@ -1,5 +1,6 @@
 //! FreeBSD: bpf(4) through pnet, until netmap takes over.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::config::VipConfig;
 use crate::failure::{Failure, Sysexit};
-use crate::os::Ready;
+use crate::os::{Ready, Wanted};
 use crate::wire::ether::Mac;
 use crate::wire::nd;
 
@@ -36,7 +37,7 @@ pub struct PacketSockets {
 ///
 /// # Errors
 /// None.
-pub fn open_packet_sockets(_index: u32, _vips: &[IpAddr]) -> io::Result<PacketSockets> {
+pub fn open_packet_sockets(_index: u32, _wanted: &Wanted) -> io::Result<PacketSockets> {
     Ok(PacketSockets { plain: None, tagged: TaggedReceiver })
 }
 
@@ -62,9 +63,30 @@ impl PacketSockets {
         [None, None]
     }
 
+    /// There is no filter to change.
+    ///
+    /// # Errors
+    /// None.
+    pub fn filters(&self) -> io::Result<FilterControl> {
+        Ok(FilterControl)
+    }
+
     /// bpf counts its losses where pnet does not show them.
     pub fn take_drops(&self) -> u64 {
         0
+    }
+}
+
+/// Would change what the sockets take: pnet's bpf device takes every frame.
+pub struct FilterControl;
+
+impl FilterControl {
+    /// Nothing has to be done.
+    ///
+    /// # Errors
+    /// None.
+    pub fn replace(&self, _wanted: &Wanted) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -97,7 +119,7 @@ impl IngressDrop {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`].
-    pub fn install(_interface: &str, _vips: &[VipConfig]) -> io::Result<IngressDrop> {
+    pub fn install(_interface: &str, _vips: &[VipConfig], _wanted: &Wanted) -> io::Result<IngressDrop> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "bpf(4) leaves every frame to the host, too"))
     }
 }
@@ -108,20 +130,26 @@ pub struct Memberships {
 }
 
 impl Memberships {
-    /// Joins, on interface number `index`, the solicited-node groups of the IPv6 addresses among `vips`.
+    /// Joins, on interface number `index`, the solicited-node groups of the IPv6 addresses that are VIPs or send probes.
+    /// Those of an IPv6 tarpit would be too many: of that, only what the interface lets through anyway is answered.
     ///
     /// # Errors
     /// The system's; [`io::ErrorKind::Unsupported`] for an `extra` MAC.
-    pub fn join(index: u32, vips: &[IpAddr], extra: Option<Mac>) -> io::Result<Memberships> {
+    pub fn join(index: u32, wanted: &Wanted, extra: Option<Mac>) -> io::Result<Memberships> {
         if extra.is_some() {
             let why = "another MAC for the VIPs would need the interface in promiscuous mode";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         let mut mld = Vec::new();
-        for vip in vips {
-            let IpAddr::V6(vip) = vip else { continue };
+        let mut groups = BTreeSet::new();
+        for address in wanted.vips.iter().chain(&wanted.probe_sources) {
+            let IpAddr::V6(address) = address else { continue };
+            let group = nd::solicited_node(*address);
+            if !groups.insert(group) {
+                continue;
+            }
             let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
-            socket.join_multicast_v6(&nd::solicited_node(*vip), index)?;
+            socket.join_multicast_v6(&group, index)?;
             mld.push(socket);
         }
         Ok(Memberships { _mld: mld })

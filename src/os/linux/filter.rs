@@ -5,6 +5,10 @@ use std::net::IpAddr;
 
 use libc::sock_filter;
 
+use crate::lb::acl::Network;
+use crate::os::Wanted;
+use crate::wire::ip::protocol;
+
 /// With or without a VLAN tag that the kernel has taken out of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tag {
@@ -18,58 +22,190 @@ pub(super) enum Tag {
 const LD_H_ABS: u16 = 0x28;
 const LD_W_ABS: u16 = 0x20;
 const LD_B_ABS: u16 = 0x30;
+/// A byte at the index register and further.
+const LD_B_IND: u16 = 0x50;
+/// Four times the low half of a byte, into the index register.
+const LDX_HEADER_LENGTH: u16 = 0xb1;
+const AND_K: u16 = 0x54;
 const JMP_JEQ_K: u16 = 0x15;
 const JMP_JA: u16 = 0x05;
 const RET_K: u16 = 0x06;
 /// SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT.
 const VLAN_TAG_PRESENT: u32 = (-0x1000i32 + 48) as u32;
 
-const ACCEPT: u32 = u32::MAX;
-const REJECT: u32 = 0;
+// Where an untagged frame, or one whose tag the kernel has taken out, has what is looked at.
+const HEADER: u32 = 14;
+const V4_PROTOCOL: u32 = 23;
+const V4_SOURCE: u32 = 26;
+const V4_DESTINATION: u32 = 30;
+const V6_NEXT_HEADER: u32 = 20;
+const V6_SOURCE: u32 = 22;
+const V6_DESTINATION: u32 = 38;
+/// The type of ICMP's "destination unreachable" (RFC 792).
+const UNREACHABLE: u32 = 3;
+
+const ACCEPTS: sock_filter = op(RET_K, 0, 0, u32::MAX);
+const REJECTS: sock_filter = op(RET_K, 0, 0, 0);
 /// BPF_MAXINSNS is 4096.
 const MOST: usize = 4000;
 
-fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-/// Accepts ARP, neighbour discovery, what goes to `vips`, and frames with a further tag.
-pub(super) fn program(tag: Tag, vips: &[IpAddr]) -> Vec<sock_filter> {
-    let mut v4 = vec![op(LD_W_ABS, 0, 0, 30)];
-    let mut v6 = vec![
-        // ICMPv6 right behind the header, to anybody: solicitations for the VIPs, backends' advertisements.
-        op(LD_B_ABS, 0, 0, 20),
-        op(JMP_JEQ_K, 0, 1, 58),
-        op(RET_K, 0, 0, ACCEPT),
-    ];
-    for vip in vips {
-        match vip {
-            IpAddr::V4(vip) => v4.extend([op(JMP_JEQ_K, 0, 1, vip.to_bits()), op(RET_K, 0, 0, ACCEPT)]),
-            IpAddr::V6(vip) => {
-                let words = vip.octets();
-                for (n, word) in words.as_chunks::<4>().0.iter().enumerate() {
-                    // A word that differs jumps behind this address's accept.
-                    let rest = (3 - n) as u8 * 2 + 1;
-                    v6.extend([
-                        op(LD_W_ABS, 0, 0, 38 + 4 * n as u32),
-                        op(JMP_JEQ_K, 0, rest, u32::from_be_bytes(*word)),
-                    ]);
-                }
-                v6.push(op(RET_K, 0, 0, ACCEPT));
-            }
+/// Accepts ARP, neighbour discovery, frames with a further tag, and what is `wanted`; more than that, if there is no room
+/// to say it exactly.
+pub(super) fn program(tag: Tag, wanted: &Wanted) -> Vec<sock_filter> {
+    let rough = roughly(&wanted.tarpit);
+    for (tarpit, answers) in [(&wanted.tarpit, Answers::FromVips), (&rough, Answers::FromAnybody)] {
+        let (v4, v6) = (v4(wanted, tarpit, answers), v6(wanted, tarpit, answers));
+        if v4.len() + v6.len() <= MOST {
+            return assemble(tag, v4, v6);
         }
     }
-    if v4.len() + v6.len() > MOST {
-        return coarse_program(tag);
+    coarse_program(tag)
+}
+
+/// Whose packets to a probe's source pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    /// The VIPs', and ICMP errors.
+    FromVips,
+    /// Everybody's.
+    FromAnybody,
+}
+
+/// `networks` and perhaps more, in fewer: with prefixes of at most 24 and 64.
+fn roughly(networks: &[Network]) -> Vec<Network> {
+    let mut rough: Vec<Network> = Vec::new();
+    for network in networks {
+        let most = if network.address.is_ipv4() { 24 } else { 64 };
+        // Ascending networks, as those of a list are, have their equals side by side.
+        let wider = Network::new(network.address, network.prefix.min(most)).unwrap_or(*network);
+        if rough.last() != Some(&wider) {
+            rough.push(wider);
+        }
     }
-    v4.push(op(RET_K, 0, 0, REJECT));
-    v6.push(op(RET_K, 0, 0, REJECT));
-    assemble(tag, v4, v6)
+    rough
+}
+
+fn v4(wanted: &Wanted, tarpit: &[Network], answers: Answers) -> Vec<sock_filter> {
+    let only = |address: &IpAddr| if let IpAddr::V4(address) = address { Some(address.to_bits()) } else { None };
+    let vips: Vec<u32> = wanted.vips.iter().filter_map(only).collect();
+    let sources: Vec<u32> = wanted.probe_sources.iter().filter_map(only).collect();
+    let from_or_to_vip = || vips.iter().flat_map(|&vip| [op(JMP_JEQ_K, 0, 1, vip), ACCEPTS]);
+
+    let mut code = vec![op(LD_W_ABS, 0, 0, V4_DESTINATION)];
+    code.extend(from_or_to_vip());
+    for network in tarpit {
+        if let IpAddr::V4(address) = network.address {
+            code.extend(when_in(V4_DESTINATION, &address.octets(), network.prefix, ACCEPTS));
+        }
+    }
+    if sources.is_empty() {
+        code.push(REJECTS);
+        return code;
+    }
+    code.push(op(LD_W_ABS, 0, 0, V4_DESTINATION));
+    let jumps = sources.iter().map(|&source| push_jump(&mut code, &[op(JMP_JEQ_K, 0, 1, source)])).collect();
+    code.push(REJECTS);
+    land(&mut code, jumps);
+    if answers == Answers::FromAnybody {
+        code.push(ACCEPTS);
+        return code;
+    }
+    code.push(op(LD_W_ABS, 0, 0, V4_SOURCE));
+    code.extend(from_or_to_vip());
+    code.extend([
+        op(LD_B_ABS, 0, 0, V4_PROTOCOL),
+        op(JMP_JEQ_K, 0, 3, u32::from(protocol::ICMP)),
+        op(LDX_HEADER_LENGTH, 0, 0, HEADER),
+        op(LD_B_IND, 0, 0, HEADER),
+        op(JMP_JEQ_K, 1, 0, UNREACHABLE),
+        REJECTS,
+        ACCEPTS,
+    ]);
+    code
+}
+
+fn v6(wanted: &Wanted, tarpit: &[Network], answers: Answers) -> Vec<sock_filter> {
+    let only = |address: &IpAddr| if let IpAddr::V6(address) = address { Some(address.octets()) } else { None };
+    let vips: Vec<[u8; 16]> = wanted.vips.iter().filter_map(only).collect();
+    let sources: Vec<[u8; 16]> = wanted.probe_sources.iter().filter_map(only).collect();
+
+    // ICMPv6 right behind the header, to anybody: solicitations for the VIPs, backends' advertisements, errors.
+    let mut code = vec![op(LD_B_ABS, 0, 0, V6_NEXT_HEADER), op(JMP_JEQ_K, 0, 1, u32::from(protocol::ICMPV6)), ACCEPTS];
+    code.extend(vips.iter().flat_map(|vip| when_in(V6_DESTINATION, vip, 128, ACCEPTS)));
+    for network in tarpit {
+        if let IpAddr::V6(address) = network.address {
+            code.extend(when_in(V6_DESTINATION, &address.octets(), network.prefix, ACCEPTS));
+        }
+    }
+    let mut to_source = |source: &[u8; 16]| {
+        let test = when_in(V6_DESTINATION, source, 128, ACCEPTS);
+        // All but what it does then, which is the jump.
+        push_jump(&mut code, &test[..test.len() - 1])
+    };
+    let jumps: Vec<usize> = sources.iter().map(&mut to_source).collect();
+    code.push(REJECTS);
+    if jumps.is_empty() {
+        return code;
+    }
+    land(&mut code, jumps);
+    if answers == Answers::FromAnybody {
+        code.push(ACCEPTS);
+        return code;
+    }
+    code.extend(vips.iter().flat_map(|vip| when_in(V6_SOURCE, vip, 128, ACCEPTS)));
+    code.push(REJECTS);
+    code
+}
+
+/// Does `then` if the address at `at` begins with the first `prefix` bits of `address`; goes on behind it if not.
+fn when_in(at: u32, address: &[u8], prefix: u8, then: sock_filter) -> Vec<sock_filter> {
+    let mut code = Vec::new();
+    let mut tests = Vec::new();
+    for (n, word) in (0u32..).zip(address.as_chunks::<4>().0) {
+        let bits = u32::from(prefix).saturating_sub(32 * n).min(32);
+        if bits == 0 {
+            break;
+        }
+        let mask = u32::MAX << (32 - bits);
+        code.push(op(LD_W_ABS, 0, 0, at + 4 * n));
+        if bits < 32 {
+            code.push(op(AND_K, 0, 0, mask));
+        }
+        tests.push(code.len());
+        code.push(op(JMP_JEQ_K, 0, 0, u32::from_be_bytes(*word) & mask));
+    }
+    code.push(then);
+    // At most nine instructions: a test that fails jumps behind the last of them.
+    let length = code.len();
+    for test in tests {
+        code[test].jf = (length - test - 1) as u8;
+    }
+    code
+}
+
+/// Adds `test`, whose failure jumps over one instruction, and a jump to a place that is not there yet; where that jump is.
+fn push_jump(code: &mut Vec<sock_filter>, test: &[sock_filter]) -> usize {
+    code.extend_from_slice(test);
+    // Conditional jumps reach 255 instructions, this one any number.
+    code.push(op(JMP_JA, 0, 0, 0));
+    code.len() - 1
+}
+
+/// Makes the end of `code` the place to which `jumps` lead.
+fn land(code: &mut [sock_filter], jumps: Vec<usize>) {
+    let end = code.len();
+    for jump in jumps {
+        code[jump].k = (end - jump - 1) as u32;
+    }
 }
 
 /// Accepts ARP, all of IPv4 and IPv6, and frames with a further tag: for more addresses than a program has room for.
 pub(super) fn coarse_program(tag: Tag) -> Vec<sock_filter> {
-    assemble(tag, vec![op(RET_K, 0, 0, ACCEPT)], vec![op(RET_K, 0, 0, ACCEPT)])
+    assemble(tag, vec![ACCEPTS], vec![ACCEPTS])
 }
 
 /// A program that goes on with `v4` or `v6` for packets of that family.
@@ -77,18 +213,18 @@ fn assemble(tag: Tag, v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_fi
     let mut program = vec![
         op(LD_B_ABS, 0, 0, VLAN_TAG_PRESENT),
         op(JMP_JEQ_K, 1, 0, u32::from(tag == Tag::Present)),
-        op(RET_K, 0, 0, REJECT),
+        REJECTS,
         op(LD_H_ABS, 0, 0, 12),
         // ARP, and a second tag that is still in the frame.
         op(JMP_JEQ_K, 2, 0, 0x0806),
         op(JMP_JEQ_K, 1, 0, 0x8100),
         op(JMP_JEQ_K, 0, 1, 0x88a8),
-        op(RET_K, 0, 0, ACCEPT),
+        ACCEPTS,
         op(JMP_JEQ_K, 0, 1, 0x86dd),
         // Conditional jumps reach 255 instructions, this one any number.
         op(JMP_JA, 0, 0, v4.len() as u32 + 2),
         op(JMP_JEQ_K, 1, 0, 0x0800),
-        op(RET_K, 0, 0, REJECT),
+        REJECTS,
     ];
     program.extend(v4);
     program.extend(v6);
@@ -96,83 +232,4 @@ fn assemble(tag: Tag, v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_fi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs a program over a frame as the kernel would; `None` when it reads beyond the frame, which rejects.
-    fn run(program: &[sock_filter], frame: &[u8], tagged: bool) -> Option<u32> {
-        let mut a = 0u32;
-        let mut pc = 0usize;
-        loop {
-            let i = program[pc];
-            pc += 1;
-            let bytes = |n: usize| frame.get(i.k as usize..i.k as usize + n);
-            match i.code {
-                LD_B_ABS if i.k == VLAN_TAG_PRESENT => a = u32::from(tagged),
-                LD_B_ABS => a = u32::from(bytes(1)?[0]),
-                LD_H_ABS => a = u32::from(u16::from_be_bytes(bytes(2)?.try_into().ok()?)),
-                LD_W_ABS => a = u32::from_be_bytes(bytes(4)?.try_into().ok()?),
-                JMP_JEQ_K => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
-                JMP_JA => pc += i.k as usize,
-                RET_K => return Some(i.k),
-                other => panic!("unexpected code {other:#x}"),
-            }
-        }
-    }
-
-    fn frame(ethertype: u16, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0; 12];
-        frame.extend(ethertype.to_be_bytes());
-        frame.extend(payload);
-        frame
-    }
-
-    fn v4(destination: [u8; 4]) -> Vec<u8> {
-        let mut packet = vec![0x45; 16];
-        packet.extend(destination);
-        packet.resize(46, 0);
-        frame(0x0800, &packet)
-    }
-
-    fn v6(destination: &str, next: u8) -> Vec<u8> {
-        let mut packet = vec![0x60, 0, 0, 0, 0, 0, next, 64];
-        packet.extend([0; 16]);
-        packet.extend(destination.parse::<std::net::Ipv6Addr>().unwrap().octets());
-        packet.resize(60, 0);
-        frame(0x86dd, &packet)
-    }
-
-    #[test]
-    fn lets_pass_what_concerns_the_vips_and_nothing_else() {
-        let vips: Vec<IpAddr> =
-            ["10.0.0.100", "fd00::100", "10.0.0.101", "fd00::101"].map(|a| a.parse().unwrap()).to_vec();
-        let program = program(Tag::Absent, &vips);
-        let passes = |frame: &[u8]| run(&program, frame, false).is_some_and(|n| n != 0);
-        assert!(passes(&v4([10, 0, 0, 100])) && passes(&v4([10, 0, 0, 101])));
-        assert!(!passes(&v4([10, 0, 0, 2])));
-        assert!(passes(&v6("fd00::100", 6)) && passes(&v6("fd00::101", 17)));
-        assert!(!passes(&v6("fd00::102", 6)) && !passes(&v6("fe00::101", 6)));
-        assert!(passes(&v6("fe80::2", 58)), "neighbour discovery");
-        assert!(passes(&frame(0x0806, &[0; 28])) && passes(&frame(0x8100, &[0; 50])));
-        assert!(!passes(&frame(0x88cc, &[0; 50])), "LLDP");
-        assert!(!passes(&frame(0x0800, &[0x45; 4])), "truncated");
-    }
-
-    #[test]
-    fn each_socket_takes_its_own_frames() {
-        let vips = ["10.0.0.100".parse().unwrap()];
-        for (tag, tagged) in [(Tag::Absent, false), (Tag::Present, true)] {
-            let program = program(tag, &vips);
-            assert!(run(&program, &v4([10, 0, 0, 100]), tagged).is_some_and(|n| n != 0));
-            assert_eq!(run(&program, &v4([10, 0, 0, 100]), !tagged), Some(0));
-        }
-    }
-
-    #[test]
-    fn thousands_of_addresses_still_make_a_valid_program() {
-        let vips: Vec<IpAddr> = (0..3000u32).map(|n| IpAddr::V4((0x0a000000 + n).into())).collect();
-        let program = program(Tag::Absent, &vips);
-        assert!(program.len() <= 4096);
-        assert!(run(&program, &v4([10, 0, 0, 100]), false).is_some_and(|n| n != 0));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What the network card and the switch have to let through to us beside the interface's own MAC.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -7,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use socket2::{Domain, Socket, Type};
 
+use crate::os::Wanted;
 use crate::wire::ether::Mac;
 use crate::wire::nd;
 
@@ -17,20 +19,28 @@ pub struct Memberships {
 }
 
 impl Memberships {
-    /// Joins, on interface number `index`, the solicited-node groups of the IPv6 addresses among `vips`, and lets frames
-    /// for `extra` in.
+    /// Joins, on interface number `index`, the solicited-node groups of the IPv6 addresses that are VIPs or send probes,
+    /// and lets frames for `extra` in. For an IPv6 tarpit, which may be as large as a network, frames to all groups.
+    /// Two may exist at a time, so that a new one is there before the old one goes.
     ///
     /// # Errors
     /// The system's.
-    pub fn join(index: u32, vips: &[IpAddr], extra: Option<Mac>) -> io::Result<Memberships> {
+    pub fn join(index: u32, wanted: &Wanted, extra: Option<Mac>) -> io::Result<Memberships> {
         let packet = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         let mut mld = Vec::new();
         if let Some(mac) = extra {
             add(&packet, index, libc::PACKET_MR_UNICAST, mac)?;
         }
-        for vip in vips {
-            let IpAddr::V6(vip) = vip else { continue };
-            let group = nd::solicited_node(*vip);
+        if wanted.tarpit.iter().any(|network| network.address.is_ipv6()) {
+            add(&packet, index, libc::PACKET_MR_ALLMULTI, Mac::default())?;
+        }
+        let mut groups = BTreeSet::new();
+        for address in wanted.vips.iter().chain(&wanted.probe_sources) {
+            let IpAddr::V6(address) = address else { continue };
+            let group = nd::solicited_node(*address);
+            if !groups.insert(group) {
+                continue;
+            }
             add(&packet, index, libc::PACKET_MR_MULTICAST, nd::multicast_mac(group))?;
             // Switches that snoop want to hear a report (RFC 3810), which the host's stack sends for a socket.
             let joined = Socket::new(Domain::IPV6, Type::DGRAM, None)

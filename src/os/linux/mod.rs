@@ -1,6 +1,7 @@
 //! Linux: packet(7) sockets, nftables, capabilities(7).
 
 mod filter;
+mod gateways;
 mod ingress;
 mod membership;
 mod privileges;
@@ -11,8 +12,11 @@ mod waiter;
 pub const PERMISSION_REMEDY: &str =
     "packet sockets need CAP_NET_RAW and CAP_NET_ADMIN: run it as root, or setcap cap_net_raw,cap_net_admin+ep pen-dsr";
 
+pub use gateways::gateways;
 pub use ingress::IngressDrop;
 pub use membership::Memberships;
 pub use privileges::drop_privileges;
-pub use socket::{FRAME_PREFIX, PacketSockets, READ_TIMEOUT, TaggedReceiver, open_packet_sockets, prepare_send};
+pub use socket::{
+    FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, TaggedReceiver, open_packet_sockets, prepare_send,
+};
 pub use waiter::Waiter;

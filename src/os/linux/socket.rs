@@ -4,7 +4,6 @@
 //! into what a large frame is to be cut. Handed back with the frame, it makes whoever would have done that do it.
 
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use socket2::{SockFilter, SockRef};
 
 use super::filter::{Tag, coarse_program, program};
+use crate::os::Wanted;
 
 /// Bytes before each frame: `struct virtio_net_hdr` (linux/virtio_net.h).
 pub const FRAME_PREFIX: usize = 10;
@@ -37,13 +37,31 @@ pub struct PacketSockets {
     pub tagged: TaggedReceiver,
 }
 
-/// Opens both sockets on interface number `index`; `vips` are the addresses whose packets are wanted.
+/// Changes what the sockets of a port take. It keeps them open, so it should go when the port does.
+pub struct FilterControl {
+    plain: OwnedFd,
+    tagged: OwnedFd,
+}
+
+impl FilterControl {
+    /// What is `wanted` from now on. No frame is lost that both the old and the new filter let through; those that have
+    /// passed the old one are still delivered.
+    ///
+    /// # Errors
+    /// The system's. Both sockets then take at least what they took before, or what is wanted now.
+    pub fn replace(&self, wanted: &Wanted) -> io::Result<()> {
+        sieve(&self.plain, Tag::Absent, wanted)?;
+        sieve(&self.tagged, Tag::Present, wanted)
+    }
+}
+
+/// Opens both sockets on interface number `index` for the packets that are `wanted`.
 ///
 /// # Errors
 /// The system's: not permitted, no such interface, an option that this kernel does not know.
-pub fn open_packet_sockets(index: u32, vips: &[IpAddr]) -> io::Result<PacketSockets> {
-    let plain = open(Tag::Absent, vips)?;
-    let tagged = open(Tag::Present, vips)?;
+pub fn open_packet_sockets(index: u32, wanted: &Wanted) -> io::Result<PacketSockets> {
+    let plain = open(Tag::Absent, wanted)?;
+    let tagged = open(Tag::Present, wanted)?;
     set(&tagged, libc::PACKET_AUXDATA, 1)?;
     bind(&tagged, index)?;
     let waitable = plain.try_clone()?;
@@ -55,14 +73,10 @@ pub fn prepare_send(prefix: &mut [u8]) {
     prefix.fill(0);
 }
 
-fn open(tag: Tag, vips: &[IpAddr]) -> io::Result<OwnedFd> {
+fn open(tag: Tag, wanted: &Wanted) -> io::Result<OwnedFd> {
     // Protocol 0: no frame arrives before the socket is bound, that is, before its filter is in place.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    match attach(&socket, &program(tag, vips)) {
-        // net.core.optmem_max bounds a program, too.
-        Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => attach(&socket, &coarse_program(tag))?,
-        attached => attached?,
-    }
+    sieve(&socket, tag, wanted)?;
     set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set(&socket, libc::PACKET_VNET_HDR, 1)?;
     for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
@@ -70,6 +84,21 @@ fn open(tag: Tag, vips: &[IpAddr]) -> io::Result<OwnedFd> {
             .or_else(|_| set_option(&socket, libc::SOL_SOCKET, asked, SOCKET_BUFFER as c_int))?;
     }
     Ok(socket)
+}
+
+/// Makes the socket take what is `wanted` from now on. The kernel replaces a filter at once: no frame is lost.
+fn sieve(socket: &OwnedFd, tag: Tag, wanted: &Wanted) -> io::Result<()> {
+    let exact = program(tag, wanted);
+    match attach(socket, &exact) {
+        // net.core.optmem_max bounds programs, the one that is being replaced included. The coarse one needs next to
+        // nothing; with that in place of the old one, there may be room.
+        Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
+            attach(socket, &coarse_program(tag))?;
+            let _ = attach(socket, &exact);
+            Ok(())
+        }
+        attached => attached,
+    }
 }
 
 fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
@@ -227,6 +256,14 @@ impl PacketSockets {
     /// What to poll for frames.
     pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [Some(self.waitable.as_fd()), Some(self.tagged.socket.as_fd())]
+    }
+
+    /// A handle to change what the sockets take, also when they are another thread's.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn filters(&self) -> io::Result<FilterControl> {
+        Ok(FilterControl { plain: self.waitable.try_clone()?, tagged: self.tagged.socket.try_clone()? })
     }
 
     /// Frames lost since the last call because they were not read fast enough.

@@ -1,0 +1,486 @@
+//! Changes of a configuration, as commands make them: in files (`-F`), on the command line (`-O`) and at run time.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::nearest::nearest;
+use super::{
+    BackendConfig, Balance, Config, Lookup, TarpitConfig, VipConfig, WhenEmpty, check, commands, limits, rule, words,
+};
+use crate::failure::Failure;
+use crate::lb::acl::{Acl, Rule};
+use crate::probe::Check;
+use crate::wire::ether::Mac;
+
+/// A backend, as commands name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// By its place in the list, from 0, as in Pen.
+    Number(usize),
+    /// By its name.
+    Name(String),
+}
+
+impl Which {
+    /// A number or a name.
+    pub fn new(word: &str) -> Which {
+        match word.parse() {
+            Ok(number) => Which::Number(number),
+            Err(_) => Which::Name(word.to_owned()),
+        }
+    }
+
+    /// Its place in the list of `balance`'s backends.
+    ///
+    /// # Errors
+    /// Usage: there is none; names those that there are.
+    pub fn find(&self, balance: &Balance) -> Result<usize, Failure> {
+        let backends = &balance.backends;
+        match self {
+            Which::Number(number) if *number < backends.len() => Ok(*number),
+            Which::Number(number) => Err(Failure::usage(match backends.len() {
+                0 => format!("there is no server {number}: no backends yet"),
+                n => format!("there is no server {number}: they have the numbers 0 to {}, see servers", n - 1),
+            })),
+            Which::Name(name) => {
+                let address = name.parse::<IpAddr>().ok();
+                let named = backends.iter().position(|backend| backend.name == *name);
+                let at = || backends.iter().position(|backend| address.is_some() && backend.address == address);
+                named.or_else(at).ok_or_else(|| {
+                    let near = nearest(name, backends.iter().map(|backend| backend.name.as_str()));
+                    let near = near.map_or(String::new(), |near| format!("; {near:?} is one"));
+                    Failure::usage(format!("there is no backend {name:?}{near}; servers lists them"))
+                })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Which::Number(number) => write!(f, "server {number}"),
+            Which::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A virtual address, as commands name it: without a port, all services of the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WhichVip {
+    /// The address.
+    pub address: IpAddr,
+    /// One port of it.
+    pub port: Option<u16>,
+}
+
+/// What changes of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Another host, with its MAC if that is not to be asked for. A named backend that gets an address stays who it is
+    /// and keeps its clients; anything else makes it another backend.
+    Address(BackendConfig),
+    /// A MAC that is not to be asked for, or `None`: ask.
+    Mac(Option<Mac>),
+    /// Its port: 0, or the VIP's.
+    Port(u16),
+    /// Its share of the clients.
+    Weight(u32),
+    /// Pen's soft limit.
+    Soft(u32),
+    /// Pen's hard limit.
+    Hard(u32),
+    /// Pen's priority.
+    Prio(u32),
+    /// Pen's access list of the backend's own, which does not exist here.
+    Acl,
+}
+
+/// One change of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Rules behind those that an access list has.
+    Permit {
+        /// The list, 0 to 9.
+        acl: u8,
+        /// What is added.
+        rules: Vec<Rule>,
+    },
+    /// An access list without rules.
+    ClearAcl(u8),
+    /// Which list clients have to pass.
+    ClientAcl {
+        /// `None`: no list, everybody passes.
+        acl: Option<u8>,
+        /// Of this VIP alone; `None`: of all that have no list of their own.
+        vip: Option<WhichVip>,
+    },
+    /// Which list those have to pass who give commands over TCP.
+    ControlAcl(Option<u8>),
+    /// Which list names a tarpit.
+    TarpitAcl(Option<u8>),
+    /// Answers a second that the tarpit gives.
+    TarpitRate(u32),
+    /// Settings of a backend.
+    Server {
+        /// Which backend.
+        backend: Which,
+        /// What changes, in this order.
+        changes: Vec<Change>,
+    },
+    /// One more backend.
+    Add(BackendConfig),
+    /// A backend less.
+    Remove(Which),
+    /// Out of service, until somebody says otherwise, or back.
+    Maintenance {
+        /// Which backend.
+        backend: Which,
+        /// Out?
+        on: bool,
+    },
+    /// Who serves when nobody else does.
+    Emergency(Option<BackendConfig>),
+    /// Does the client's port take part in the choice?
+    HashPort(bool),
+    /// How backends are asked.
+    Check(Check),
+    /// Between two checks.
+    CheckInterval(Duration),
+    /// How long a check may take.
+    CheckTimeout(Duration),
+    /// Successes in a row that make a backend up.
+    Rise(u32),
+    /// Failures in a row that make it down.
+    Fall(u32),
+    /// Where checks come from.
+    Source(IpAddr),
+    /// The panic threshold, percent.
+    Panic(u8),
+    /// How long a backend that returns takes to reach its weight.
+    SlowStart(Duration),
+    /// How long a table that was replaced still decides.
+    Predecessor(Duration),
+    /// What clients get when no backend is in service.
+    WhenEmpty {
+        /// That.
+        what: WhenEmpty,
+        /// At this VIP alone; `None`: at all.
+        vip: Option<WhichVip>,
+    },
+    /// The level of the log.
+    Debug(u8),
+    /// Where the log goes: at the start alone.
+    Log(Option<PathBuf>),
+    /// On which interface: at the start alone.
+    Interface(String),
+    /// Start silent.
+    Standby,
+    /// The commands in a file.
+    Include(PathBuf),
+}
+
+impl Config {
+    /// This configuration after `edit`, checked as a whole, and what to answer; this one stays as it is. A name that the
+    /// edit brings in is looked up, which may take as long as the system's resolver does.
+    ///
+    /// # Errors
+    /// The edit cannot be made, or what it leads to cannot be.
+    pub fn edited(&self, edit: &Edit, lookup: Lookup) -> Result<(Config, String), Failure> {
+        let mut config = self.clone();
+        let reply = edit.apply(&mut config)?;
+        config.resolve(lookup)?;
+        config.validate()?;
+        Ok((config, reply))
+    }
+}
+
+impl Edit {
+    /// Changes `config`; says what has changed, as a line for whoever gave the command. The whole is not checked
+    /// ([`Config::validate`]); after an error `config` may be changed in part.
+    ///
+    /// # Errors
+    /// Usage: there is no such backend, or no room; or an included file is at fault.
+    pub fn apply(&self, config: &mut Config) -> Result<String, Failure> {
+        let balance = &mut config.balance;
+        let process = &mut config.process;
+        Ok(match self {
+            Edit::Permit { acl, rules } => {
+                let old = balance.acls.get(acl).map_or(&[][..], Acl::rules);
+                if old.len() + rules.len() > limits::RULES {
+                    return Err(Failure::usage(format!("access list {acl} is full: {} rules at most", limits::RULES)));
+                }
+                let new = Acl::new(old.iter().chain(rules).copied().collect());
+                let count = new.rules().len();
+                balance.acls.insert(*acl, new);
+                format!("acl {acl}: {count} rules")
+            }
+            Edit::ClearAcl(acl) => {
+                balance.acls.remove(acl);
+                format!("acl {acl}: no rules")
+            }
+            Edit::ClientAcl { acl, vip: None } => {
+                balance.client_acl = *acl;
+                format!("client_acl: {}", list(*acl))
+            }
+            Edit::ClientAcl { acl, vip: Some(which) } => {
+                each(balance, *which, |vip| vip.client_acl = *acl)?;
+                format!("{which}: client_acl {}", list(*acl))
+            }
+            Edit::ControlAcl(acl) => {
+                balance.control_acl = *acl;
+                format!("control_acl: {}", list(*acl))
+            }
+            Edit::TarpitAcl(acl) => {
+                let rate = balance.tarpit.map_or(TarpitConfig::RATE, |tarpit| tarpit.rate);
+                balance.tarpit = acl.map(|acl| TarpitConfig { acl, rate });
+                format!("tarpit_acl: {}", list(*acl))
+            }
+            Edit::TarpitRate(rate) => match &mut balance.tarpit {
+                Some(tarpit) => {
+                    tarpit.rate = *rate;
+                    format!("tarpit_rate: {rate} answers a second")
+                }
+                None => return Err(Failure::usage("there is no tarpit yet: first say tarpit_acl N")),
+            },
+            Edit::Server { backend, changes } => {
+                let index = backend.find(balance)?;
+                change(balance, index, changes)?
+            }
+            Edit::Add(backend) => {
+                add(balance, backend.clone())?;
+                format!("{} added, as server {}", backend.name, balance.backends.len() - 1)
+            }
+            Edit::Remove(backend) => {
+                let removed = balance.backends.remove(backend.find(balance)?);
+                format!("{} removed; the servers behind it have moved up by one number", removed.name)
+            }
+            Edit::Maintenance { backend, on } => {
+                let index = backend.find(balance)?;
+                let backend = &mut balance.backends[index];
+                backend.maintenance = *on;
+                format!("{}: {} maintenance", backend.name, if *on { "in" } else { "no longer in" })
+            }
+            Edit::Emergency(backend) => {
+                balance.emergency = backend.clone();
+                format!("emergency: {}", backend.as_ref().map_or_else(|| "none".to_owned(), words::backend_word))
+            }
+            Edit::HashPort(with_port) => {
+                balance.hash_port = *with_port;
+                format!("hash: the client's {}", if *with_port { "address and port" } else { "address" })
+            }
+            Edit::Check(check) => {
+                balance.health.check = check.clone();
+                format!("check: {}", check::Shown(check))
+            }
+            Edit::CheckInterval(interval) => {
+                balance.health.set_interval(*interval);
+                format!("check_interval: {} ms", interval.as_millis())
+            }
+            Edit::CheckTimeout(timeout) => {
+                balance.health.policy.timeout = *timeout;
+                format!("check_timeout: {} ms", timeout.as_millis())
+            }
+            Edit::Rise(n) => {
+                balance.health.policy.rise = *n;
+                format!("rise: {n}")
+            }
+            Edit::Fall(n) => {
+                balance.health.policy.fall = *n;
+                format!("fall: {n}")
+            }
+            Edit::Source(address) => {
+                match *address {
+                    IpAddr::V4(address) => balance.health.source4 = Some(address),
+                    IpAddr::V6(address) => balance.health.source6 = Some(address),
+                }
+                format!("source: {address}")
+            }
+            Edit::Panic(percent) => {
+                balance.panic_threshold = *percent;
+                format!("panic: {percent} %")
+            }
+            Edit::SlowStart(duration) => {
+                balance.slow_start = *duration;
+                format!("slow_start: {} s", duration.as_secs())
+            }
+            Edit::Predecessor(duration) => {
+                balance.predecessor = *duration;
+                format!("predecessor: {} s", duration.as_secs())
+            }
+            Edit::WhenEmpty { what, vip: None } => {
+                balance.vips.iter_mut().for_each(|vip| vip.when_empty = *what);
+                format!("when_empty: {what}")
+            }
+            Edit::WhenEmpty { what, vip: Some(which) } => {
+                each(balance, *which, |vip| vip.when_empty = *what)?;
+                format!("{which}: when_empty {what}")
+            }
+            Edit::Debug(level) => {
+                process.debug = *level;
+                format!("debug: {level}")
+            }
+            Edit::Log(file) => {
+                process.log_file.clone_from(file);
+                "log: changed".to_owned()
+            }
+            Edit::Interface(name) => {
+                process.interface = Some(name.clone());
+                format!("interface: {name}")
+            }
+            Edit::Standby => {
+                process.standby = true;
+                "standby: it starts silent".to_owned()
+            }
+            Edit::Include(path) => {
+                let mut notes = commands::Notes::default();
+                commands::carry_out_file(path, config, &mut notes)?;
+                let count = format!("{}: {} commands", path.display(), notes.count);
+                std::iter::once(count).chain(notes.remarks).collect::<Vec<_>>().join("\n")
+            }
+        })
+    }
+
+    /// The setting that it is about, as problems name it.
+    pub(crate) fn setting(&self, config: &Config) -> String {
+        let named = |backend: &Which| {
+            let found = backend.find(&config.balance).ok().and_then(|index| config.balance.backends.get(index));
+            found.map_or(String::new(), |backend| format!("backend {}", backend.name))
+        };
+        match self {
+            Edit::Permit { acl, .. } | Edit::ClearAcl(acl) => format!("acl {acl}"),
+            Edit::ClientAcl { vip: None, .. } => "client-acl".to_owned(),
+            Edit::ClientAcl { vip: Some(which), .. } | Edit::WhenEmpty { vip: Some(which), .. } => {
+                let found = config.balance.vips.iter().find(|vip| which.is(vip));
+                found.map_or(String::new(), VipConfig::setting)
+            }
+            Edit::ControlAcl(_) => "control-acl".to_owned(),
+            Edit::TarpitAcl(_) => "tarpit acl".to_owned(),
+            Edit::TarpitRate(_) => "tarpit rate".to_owned(),
+            Edit::Server { backend, .. } | Edit::Remove(backend) | Edit::Maintenance { backend, .. } => named(backend),
+            Edit::Add(backend) => format!("backend {}", backend.name),
+            Edit::Emergency(_) => "emergency".to_owned(),
+            Edit::Check(_) => "health check".to_owned(),
+            Edit::CheckInterval(_) => "health interval".to_owned(),
+            Edit::CheckTimeout(_) => "health timeout".to_owned(),
+            Edit::Rise(_) => "health rise".to_owned(),
+            Edit::Fall(_) => "health fall".to_owned(),
+            Edit::Source(_) => "health source".to_owned(),
+            Edit::HashPort(_) => "hash-port".to_owned(),
+            Edit::Panic(_) => "panic-threshold".to_owned(),
+            Edit::SlowStart(_) => "slow-start".to_owned(),
+            Edit::Predecessor(_) => "predecessor".to_owned(),
+            Edit::Interface(_) => "interface".to_owned(),
+            Edit::Log(_) => "log-file".to_owned(),
+            Edit::Debug(_) => "debug".to_owned(),
+            Edit::Standby => "standby".to_owned(),
+            Edit::WhenEmpty { vip: None, .. } | Edit::Include(_) => String::new(),
+        }
+    }
+}
+
+impl WhichVip {
+    fn is(&self, vip: &VipConfig) -> bool {
+        vip.address == self.address && self.port.is_none_or(|port| vip.port == port)
+    }
+}
+
+impl fmt::Display for WhichVip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        words::Endpoint { address: self.address, port: self.port }.fmt(f)
+    }
+}
+
+fn list(acl: Option<u8>) -> String {
+    acl.map_or_else(|| "none".to_owned(), |acl| acl.to_string())
+}
+
+/// Does `what` to the VIPs that `which` names.
+fn each(balance: &mut Balance, which: WhichVip, what: impl Fn(&mut VipConfig)) -> Result<(), Failure> {
+    let mut found = balance.vips.iter_mut().filter(|vip| which.is(vip)).peekable();
+    if found.peek().is_none() {
+        let known: Vec<String> = balance.vips.iter().take(8).map(ToString::to_string).collect();
+        return Err(Failure::usage(format!("{which} is no virtual address here; these are: {}", known.join(", "))));
+    }
+    found.for_each(what);
+    Ok(())
+}
+
+/// One more backend, unless one of that name is there.
+pub(crate) fn add(balance: &mut Balance, backend: BackendConfig) -> Result<(), Failure> {
+    if balance.backends.iter().any(|known| known.name == backend.name) {
+        return Err(Failure::usage(format!(
+            "backend {:?} is the same host as one that is there already: leave it out, or change that one",
+            backend.name
+        )));
+    }
+    if balance.backends.len() >= limits::MOST {
+        return Err(Failure::usage(format!("there are {} backends, and no more than that can be", limits::MOST)));
+    }
+    balance.backends.push(backend);
+    Ok(())
+}
+
+/// Makes `changes` to the backend at `index`; says each.
+fn change(balance: &mut Balance, index: usize, changes: &[Change]) -> Result<String, Failure> {
+    const KEPT: &str = "kept, of no effect on Direct Server Return";
+    let mut said = Vec::new();
+    for change in changes {
+        let backend = &mut balance.backends[index];
+        said.push(match change {
+            Change::Address(host) if host.address.is_some() && backend.name.parse::<IpAddr>().is_err() => {
+                (backend.address, backend.mac, backend.looked_up) = (host.address, host.mac, false);
+                format!("address {}, with the clients that it has", host.name)
+            }
+            Change::Address(host) => {
+                if balance.backends.iter().enumerate().any(|(at, known)| at != index && known.name == host.name) {
+                    return Err(Failure::usage(format!(
+                        "backend {:?} is the same host as one that is there already",
+                        host.name
+                    )));
+                }
+                let backend = &mut balance.backends[index];
+                let was = std::mem::replace(&mut backend.name, host.name.clone());
+                (backend.address, backend.mac, backend.looked_up) = (host.address, host.mac, false);
+                format!("in place of {was}, with clients of its own")
+            }
+            Change::Mac(mac) => {
+                backend.mac = *mac;
+                mac.map_or_else(|| "its MAC is asked for".to_owned(), |mac| format!("mac {mac}"))
+            }
+            Change::Port(port) => {
+                backend.port = *port;
+                format!("port {port}")
+            }
+            Change::Weight(weight) => {
+                let was = std::mem::replace(&mut backend.weight, *weight);
+                format!("weight {was} -> {weight}")
+            }
+            Change::Soft(max) => {
+                backend.soft = *max;
+                format!("max {max} ({KEPT})")
+            }
+            Change::Hard(hard) => {
+                backend.hard = *hard;
+                format!("hard {hard} ({KEPT})")
+            }
+            Change::Prio(prio) => {
+                backend.prio = *prio;
+                format!("prio {prio} ({KEPT})")
+            }
+            Change::Acl => {
+                "acl (of no effect: the hash alone decides whose backend it is; client_acl keeps clients out)"
+                    .to_owned()
+            }
+        });
+    }
+    Ok(format!("{}: {}", balance.backends[index].name, said.join(", ")))
+}
+
+/// The commands that make access list `number` of `balance`, one a line, as the answer to who asks for it.
+pub fn acl_lines(balance: &Balance, number: u8) -> Vec<String> {
+    let rules = balance.acls.get(&number).map_or_else(Vec::new, rule::render_rules);
+    rules.into_iter().map(|rule| format!("acl {number} {rule}")).collect()
+}

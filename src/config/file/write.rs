@@ -1,0 +1,181 @@
+//! A configuration as the text of a file that says the same.
+
+use std::fmt::Display;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::super::{BackendConfig, Config, VipConfig, check, rule, words};
+use super::{
+    BackendTable, BalanceTable, Bytes, File, HealthTable, Number, Status, Switch, TarpitTable, Text, TimeoutsTable,
+    VipTable,
+};
+use crate::probe::Check;
+
+impl Config {
+    /// The configuration as a TOML file, with all that has a default. Loading it gives an equal configuration, if names
+    /// resolve to the same addresses as before.
+    pub fn to_toml(&self) -> String {
+        // Nothing in the tables can fail to be written: they hold texts, numbers and switches alone.
+        toml::to_string(&File::from(self)).unwrap_or_default()
+    }
+}
+
+impl From<&Config> for File {
+    fn from(config: &Config) -> File {
+        let Config { balance, process } = config;
+        let health = &balance.health;
+        File {
+            interface: process.interface.as_ref().and_then(text),
+            vip_mac: process.vip_mac.and_then(text),
+            busy_poll: number(process.busy_poll),
+            ingress_drop: switch(!process.no_ingress_drop),
+            user: process.user.as_ref().and_then(text),
+            pidfile: process.pidfile.as_deref().and_then(path),
+            log_file: process.log_file.as_deref().and_then(path),
+            log_format: text(process.log_format),
+            debug: number(process.debug),
+            daemon: switch(process.daemon),
+            control: process.control.iter().map(|address| unplaced(address.to_string())).collect(),
+            allow_exit: switch(process.allow_exit),
+            standby: switch(process.standby),
+            flow_entries: number(process.flow_entries as u32),
+            flow_file: process.flow_file.as_deref().and_then(path),
+            balance: BalanceTable {
+                hash_port: switch(balance.hash_port),
+                seed: text(format_args!("{:x}", balance.seed.0)),
+                table_size: number(balance.slots_wanted()),
+                protocol: None,
+                neighbor_interval: seconds(balance.neighbor.revalidate),
+                predecessor: seconds(balance.predecessor),
+                slow_start: seconds(balance.slow_start),
+                panic_threshold: number(balance.panic_threshold),
+                client_acl: balance.client_acl.and_then(number),
+                control_acl: balance.control_acl.and_then(number),
+                emergency: balance.emergency.as_ref().map(words::backend_word).and_then(text),
+            },
+            vip: balance.vips.iter().map(|vip| unplaced(vip.into())).collect(),
+            backend: balance.backends.iter().map(|backend| unplaced(backend.into())).collect(),
+            health: HealthTable {
+                interval: milliseconds(health.policy.interval),
+                timeout: milliseconds(health.policy.timeout),
+                doubt_interval: milliseconds(health.policy.doubt),
+                rise: number(health.policy.rise),
+                fall: number(health.policy.fall),
+                jitter: number(health.policy.jitter),
+                source: health
+                    .source4
+                    .map(|a| a.to_string())
+                    .into_iter()
+                    .chain(health.source6.map(|a| a.to_string()))
+                    .map(unplaced)
+                    .collect(),
+                ..HealthTable::from(&health.check)
+            },
+            timeouts: TimeoutsTable {
+                opening: seconds(balance.timeouts.opening),
+                established: seconds(balance.timeouts.established),
+                closing: seconds(balance.timeouts.closing),
+                udp: seconds(balance.timeouts.udp),
+            },
+            acl: balance
+                .acls
+                .iter()
+                .map(|(index, acl)| {
+                    let rules = rule::render_rules(acl).into_iter().map(unplaced).collect();
+                    (unplaced(index.to_string()), unplaced(rules))
+                })
+                .collect(),
+            tarpit: balance.tarpit.map(|tarpit| {
+                unplaced(TarpitTable { acl: unplaced(i64::from(tarpit.acl)), rate: number(tarpit.rate) })
+            }),
+        }
+    }
+}
+
+impl From<&VipConfig> for VipTable {
+    fn from(vip: &VipConfig) -> VipTable {
+        VipTable {
+            address: unplaced(vip.address.to_string()),
+            port: number(vip.port),
+            protocol: text(words::protocols_word(vip.protocols)),
+            when_empty: text(vip.when_empty),
+            client_acl: vip.client_acl.and_then(number),
+        }
+    }
+}
+
+impl From<&BackendConfig> for BackendTable {
+    fn from(backend: &BackendConfig) -> BackendTable {
+        let told = |value: u32| if value == 0 { None } else { number(value) };
+        let literal = words::parse_host(&backend.name).is_ok_and(|(_, literal)| literal.is_some());
+        BackendTable {
+            host: unplaced(backend.name.clone()),
+            address: backend.address.filter(|_| !literal && !backend.looked_up).and_then(text),
+            mac: backend.mac.and_then(text),
+            port: told(u32::from(backend.port)),
+            weight: number(backend.weight),
+            soft: told(backend.soft),
+            hard: told(backend.hard),
+            prio: told(backend.prio),
+            maintenance: if backend.maintenance { switch(true) } else { None },
+        }
+    }
+}
+
+impl From<&Check> for HealthTable {
+    fn from(asked: &Check) -> HealthTable {
+        let kind = |kind: &str, port: Option<u16>| HealthTable {
+            check: text(kind),
+            port: port.and_then(number),
+            ..HealthTable::default()
+        };
+        match asked {
+            Check::Link => kind("link", None),
+            Check::Icmp => kind("icmp", None),
+            Check::Tcp { port } => kind("tcp", *port),
+            Check::Http { port, path, host, status, body } => HealthTable {
+                path: text(path),
+                host: host.as_ref().and_then(text),
+                status: Some(unplaced(Status(check::status_text(status)))),
+                body: body.as_ref().and_then(text),
+                ..kind("http", *port)
+            },
+            Check::Udp { port, payload, expect } => HealthTable {
+                payload: Some(unplaced(Bytes(payload.clone()))),
+                expect: Some(unplaced(Bytes(expect.clone()))),
+                ..kind("udp", *port)
+            },
+            Check::Dns { port, name } => HealthTable { name: text(name), ..kind("dns", *port) },
+        }
+    }
+}
+
+fn unplaced<T>(value: T) -> Spanned<T> {
+    Spanned::new(0..0, value)
+}
+
+fn text(value: impl Display) -> Text {
+    Some(unplaced(value.to_string()))
+}
+
+fn path(path: &Path) -> Text {
+    text(path.display())
+}
+
+fn number(value: impl Into<i64>) -> Number {
+    Some(unplaced(value.into()))
+}
+
+fn switch(value: bool) -> Switch {
+    Some(unplaced(value))
+}
+
+fn seconds(duration: Duration) -> Number {
+    Some(unplaced(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
+}
+
+fn milliseconds(duration: Duration) -> Number {
+    Some(unplaced(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+}

@@ -1,0 +1,180 @@
+//! How the program runs: what cannot change while it does.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::failure::Failure;
+use crate::wire::ether::Mac;
+
+/// How the program runs, resolved: what a reload cannot change, but for `debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// The interface whose segment is balanced; nothing runs without one.
+    pub interface: Option<String>,
+    /// The MAC that the VIPs are announced with, instead of the interface's.
+    pub vip_mac: Option<Mac>,
+    /// How long to look for the next frame before sleeping, in microseconds; 0: sleep always.
+    pub busy_poll: u32,
+    /// The host's IP stack sees the VIPs' frames, too.
+    pub no_ingress_drop: bool,
+    /// What is logged: 0 information, 1 debug, 2 trace.
+    pub debug: u8,
+    /// How it is logged.
+    pub log_format: LogFormat,
+    /// Where to, instead of standard error or syslog.
+    pub log_file: Option<PathBuf>,
+    /// Run in the background?
+    pub daemon: bool,
+    /// Where the process number goes.
+    pub pidfile: Option<PathBuf>,
+    /// Who to become once everything is set up.
+    pub user: Option<String>,
+    /// Where commands are taken.
+    pub control: Vec<ControlAddress>,
+    /// May a command end the program (`-X`)?
+    pub allow_exit: bool,
+    /// Start silent, as the second of two balancers?
+    pub standby: bool,
+    /// Places in each worker's flow table, a power of two.
+    pub flow_entries: usize,
+    /// Where flows are kept over a restart.
+    pub flow_file: Option<PathBuf>,
+}
+
+impl Default for Process {
+    fn default() -> Process {
+        Process {
+            interface: None,
+            vip_mac: None,
+            busy_poll: 100,
+            no_ingress_drop: false,
+            debug: 0,
+            log_format: LogFormat::Human,
+            log_file: None,
+            daemon: false,
+            pidfile: None,
+            user: None,
+            control: Vec::new(),
+            allow_exit: false,
+            standby: false,
+            flow_entries: 1_048_576,
+            flow_file: None,
+        }
+    }
+}
+
+impl Process {
+    /// The interface to run on.
+    ///
+    /// # Errors
+    /// Usage: none is said.
+    pub fn interface_name(&self) -> Result<&str, Failure> {
+        self.interface.as_deref().ok_or_else(|| {
+            Failure::usage(
+                "no interface: say with -i IF (or interface = \"IF\" in the file) on which segment the backends are",
+            )
+        })
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For machines, one object a line.
+    Json,
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<LogFormat, String> {
+        match text {
+            "human" => Ok(LogFormat::Human),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("{text:?} is not a format of the log: write human or json")),
+        }
+    }
+}
+
+/// Where commands are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ControlAddress {
+    /// A Unix socket, for its owner alone.
+    Unix(PathBuf),
+    /// TCP, for whom [`Balance::control_acl`](super::Balance::control_acl) permits.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for ControlAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ControlAddress::Unix(path) => write!(f, "{}", path.display()),
+            ControlAddress::Tcp(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// The longest path of a Unix socket on the systems that this runs on, in bytes (FreeBSD's `sun_path`, less its end).
+const LONGEST_PATH: usize = 103;
+
+impl FromStr for ControlAddress {
+    type Err = String;
+
+    /// `/path/to/socket`, `ADDRESS:PORT`, `[ADDRESS]:PORT`.
+    fn from_str(text: &str) -> Result<ControlAddress, String> {
+        if text.contains('/') {
+            if text.len() > LONGEST_PATH {
+                return Err(format!("{text:?} is too long for a Unix socket: {LONGEST_PATH} bytes at most"));
+            }
+            if text.ends_with('/') {
+                return Err(format!("{text:?} is a folder: name a file in it"));
+            }
+            return Ok(ControlAddress::Unix(PathBuf::from(text)));
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(ControlAddress::Tcp(address)),
+            Ok(_) => Err(format!("{text:?} has no port that could be called: write ADDRESS:PORT, from 1 to 65535")),
+            Err(_) => Err(format!(
+                "{text:?} is no place for commands: write the path of a Unix socket with a slash in it (/run/pen-dsr.sock), or ADDRESS:PORT (127.0.0.1:8888)"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_address_is_a_path_or_an_address_with_a_port() {
+        for text in ["/run/pen-dsr.sock", "./x", "127.0.0.1:8888", "[fd00::2]:8888"] {
+            assert_eq!(text.parse::<ControlAddress>().unwrap().to_string(), text);
+        }
+        let long = format!("/{}", "x".repeat(LONGEST_PATH));
+        for (bad, word) in [
+            ("8888", "127.0.0.1:8888"),
+            ("localhost:8888", "ADDRESS:PORT"),
+            ("127.0.0.1:0", "1 to 65535"),
+            ("", "path"),
+            ("/run/", "folder"),
+            (&long, "too long"),
+        ] {
+            let error = bad.parse::<ControlAddress>().unwrap_err();
+            assert!(error.contains(word), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What a configuration means, in lines for people: `pen-dsr check`.
+
+use super::{BackendConfig, Balance, Config, Process, check, rule, validate};
+use crate::lb::Protocols;
+use crate::lb::acl::Action;
+use crate::probe::Check;
+
+impl Config {
+    /// What would be done with it, a line each.
+    pub fn summary(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let Config { balance, process } = self;
+        let interface = process.interface.as_deref().unwrap_or("no interface");
+        let silent = if process.standby { ", silent until told to take over" } else { "" };
+        lines.push(format!(
+            "{interface}: {} virtual addresses, {} backends{silent}",
+            balance.vips.len(),
+            balance.backends.len()
+        ));
+        vips(balance, &mut lines);
+        backends(balance, &mut lines);
+        lines.push(format!(
+            "hash: the client's {}, seed {:x}, {} slots",
+            if balance.hash_port { "address and port" } else { "address" },
+            balance.seed.0,
+            balance.slots_wanted()
+        ));
+        health(balance, &mut lines);
+        for (number, acl) in &balance.acls {
+            lines.push(format!("acl {number}: {}", rule::render_rules(acl).join(", ")));
+        }
+        if let Some(acl) = balance.control_acl {
+            lines.push(format!("commands over TCP: from whom acl {acl} permits"));
+        }
+        if let Some(tarpit) = &balance.tarpit {
+            lines.push(format!("tarpit: what acl {} permits, {} answers a second at most", tarpit.acl, tarpit.rate));
+        }
+        flows(balance, process, &mut lines);
+        running(process, &mut lines);
+        lines
+    }
+
+    /// What is allowed but may not be meant, a line each.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let Config { balance, process } = self;
+        let backends = &balance.backends;
+        if backends.iter().all(|backend| backend.weight == 0) {
+            remarks.push("all backends have weight 0: nobody is served".to_owned());
+        } else if backends.iter().all(|backend| backend.weight == 0 || backend.maintenance) {
+            remarks.push("all backends are in maintenance: nobody is served".to_owned());
+        }
+        let limited = backends.iter().find(|backend| backend.soft != 0 || backend.hard != 0 || backend.prio != 0);
+        if let Some(backend) = limited {
+            remarks.push(format!(
+                "backend {}: soft and hard limits and priority have no effect on Direct Server Return",
+                backend.name
+            ));
+        }
+        let members = backends.iter().filter(|backend| backend.weight > 0).count();
+        if members * 100 > balance.slots_wanted() as usize {
+            remarks.push(format!(
+                "{} slots are few for {members} backends, so that their shares are uneven: some hundred times their number is good (--table-size)",
+                balance.slots_wanted()
+            ));
+        }
+        if matches!(balance.health.check, Check::Tcp { .. } | Check::Http { .. })
+            && balance.vips.iter().all(|vip| vip.protocols == Protocols::Udp)
+        {
+            remarks.push("the check asks over TCP, and the virtual addresses serve UDP alone".to_owned());
+        }
+        lists(balance, &mut remarks);
+        if process.allow_exit && process.control.is_empty() {
+            remarks.push("a command may end the program (-X), but there is nowhere to give one (-C)".to_owned());
+        }
+        remarks
+    }
+}
+
+fn vips(balance: &Balance, lines: &mut Vec<String>) {
+    for vip in &balance.vips {
+        let clients = match vip.client_acl.or(balance.client_acl) {
+            None => "everybody".to_owned(),
+            Some(acl) => format!("whom acl {acl} permits"),
+        };
+        let empty = vip.when_empty;
+        lines.push(format!("vip {}: serves {clients}; without backends: {empty}", validate::served(vip)));
+    }
+}
+
+fn backends(balance: &Balance, lines: &mut Vec<String>) {
+    let total: u64 = balance.backends.iter().filter(|b| !b.maintenance).map(|b| u64::from(b.weight)).sum();
+    for (number, backend) in balance.backends.iter().enumerate() {
+        let share = match backend {
+            backend if backend.maintenance => "in maintenance".to_owned(),
+            _ if total == 0 => "0 % of the clients".to_owned(),
+            backend => format!("{:.2} % of the clients", 100.0 * f64::from(backend.weight) / total as f64),
+        };
+        lines.push(format!("backend {number} {}, weight {}: {share}", place(backend), backend.weight));
+    }
+    if let Some(emergency) = &balance.emergency {
+        lines.push(format!("emergency {}: serves when no other does", place(emergency)));
+    }
+    if balance.panic_threshold > 0 {
+        lines.push(format!("with fewer than {} % of the backends in service, all are used", balance.panic_threshold));
+    }
+    if !balance.slow_start.is_zero() {
+        lines.push(format!("a backend that returns has its whole weight after {} s", balance.slow_start.as_secs()));
+    }
+}
+
+/// A backend's name and how it is reached.
+fn place(backend: &BackendConfig) -> String {
+    let name = &backend.name;
+    match (backend.mac, backend.address) {
+        (Some(mac), _) => format!("{name} at {mac}"),
+        (None, Some(address)) if address.to_string() == *name => name.clone(),
+        (None, Some(address)) => format!("{name} ({address})"),
+        (None, None) => name.clone(),
+    }
+}
+
+fn health(balance: &Balance, lines: &mut Vec<String>) {
+    let policy = &balance.health.policy;
+    let check = &balance.health.check;
+    if *check == Check::Link {
+        lines.push("check: link, ARP and neighbour discovery alone".to_owned());
+        return;
+    }
+    lines.push(format!(
+        "check: {} every {} ms ({} ms in doubt), {} ms for an answer; up after {} in a row, down after {}",
+        check::Shown(check),
+        policy.interval.as_millis(),
+        policy.doubt.as_millis(),
+        policy.timeout.as_millis(),
+        policy.rise,
+        policy.fall
+    ));
+    let health = &balance.health;
+    let sources: Vec<String> =
+        health.source4.iter().map(ToString::to_string).chain(health.source6.iter().map(ToString::to_string)).collect();
+    if !sources.is_empty() {
+        lines.push(format!("checks come from {}", sources.join(" and ")));
+    }
+}
+
+fn flows(balance: &Balance, process: &Process, lines: &mut Vec<String>) {
+    let timeouts = &balance.timeouts;
+    lines.push(format!(
+        "flows: {} places a worker; remembered for {} s while opening, {} s established, {} s closing, {} s UDP",
+        process.flow_entries,
+        timeouts.opening.as_secs(),
+        timeouts.established.as_secs(),
+        timeouts.closing.as_secs(),
+        timeouts.udp.as_secs()
+    ));
+    lines.push(format!(
+        "a table that was replaced still decides about older flows for {} s",
+        balance.predecessor.as_secs()
+    ));
+    if let Some(path) = &process.flow_file {
+        lines.push(format!("flows are kept over a restart in {}", path.display()));
+    }
+}
+
+fn running(process: &Process, lines: &mut Vec<String>) {
+    for address in &process.control {
+        let exit = if process.allow_exit { ", also to end" } else { "" };
+        lines.push(format!("commands are taken at {address}{exit}"));
+    }
+    let log = match (&process.log_file, process.daemon) {
+        (Some(path), _) => path.display().to_string(),
+        (None, true) => "syslog".to_owned(),
+        (None, false) => "standard error".to_owned(),
+    };
+    let ground = if process.daemon { "in the background" } else { "in the foreground" };
+    let user = process.user.as_ref().map_or(String::new(), |user| format!(" as {user}"));
+    lines.push(format!("runs {ground}{user}; the log goes to {log}"));
+}
+
+fn lists(balance: &Balance, remarks: &mut Vec<String>) {
+    let vips = balance.vips.iter().filter_map(|vip| vip.client_acl);
+    let clients: Vec<u8> = balance.client_acl.into_iter().chain(vips).collect();
+    let tarpit = balance.tarpit.map(|tarpit| tarpit.acl);
+    for (number, acl) in &balance.acls {
+        let used = clients.contains(number) || balance.control_acl == Some(*number) || tarpit == Some(*number);
+        if !used {
+            remarks.push(format!("acl {number} is not used: client_acl, control_acl and tarpit_acl say what for"));
+        } else if acl.rules().iter().all(|rule| rule.action == Action::Deny) {
+            remarks.push(format!("acl {number} permits nobody: what no rule matches is denied"));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Does the whole fit together? Each setting has been checked by itself before; here it is one against the other.
+
+mod lists;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::origin::Problem;
+use super::{BackendConfig, Balance, Config, ControlAddress, Process, VipConfig, check, limits};
+use crate::failure::Failure;
+use crate::lb::Protocols;
+use crate::probe::Check;
+use crate::wire::ether::Mac;
+
+impl Config {
+    /// Checks all of it, as it has to be checked after every change.
+    ///
+    /// # Errors
+    /// What contradicts what, and what to do.
+    pub fn validate(&self) -> Result<(), Failure> {
+        self.complete().and_then(|()| self.consistent()).map_err(Failure::from)
+    }
+
+    /// Is there something to balance?
+    pub(crate) fn complete(&self) -> Result<(), Problem> {
+        let Balance { vips, backends, .. } = &self.balance;
+        match vips.first() {
+            None => Err(Problem::new(
+                "vip",
+                "nothing to balance: name the virtual address, then the backends (pen-dsr -i IF VIP[:port] BACKEND...), or a file with a [[vip]] (-c)",
+            )),
+            Some(vip) if backends.is_empty() => Err(Problem::new(
+                "backend",
+                format!(
+                    "no backends: after the virtual address {vip} name at least one (pen-dsr -i IF {vip} BACKEND...), or add a [[backend]] to the file (-c)"
+                ),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Does nothing contradict anything else?
+    pub(crate) fn consistent(&self) -> Result<(), Problem> {
+        let balance = &self.balance;
+        vips(balance)?;
+        backends(balance, self.process.vip_mac)?;
+        emergency(balance)?;
+        health(balance)?;
+        lists::check(self)?;
+        process(&self.process)
+    }
+}
+
+fn vips(balance: &Balance) -> Result<(), Problem> {
+    let vips = &balance.vips;
+    if vips.len() > limits::MOST {
+        let what =
+            format!("{} virtual addresses are more than {}: divide them among balancers", vips.len(), limits::MOST);
+        return Err(Problem::new("vip", what));
+    }
+    let mut seen: HashMap<(IpAddr, u16), Protocols> = HashMap::new();
+    for vip in vips {
+        let Some(&other) = seen.get(&(vip.address, vip.port)) else {
+            seen.insert((vip.address, vip.port), vip.protocols);
+            continue;
+        };
+        if vip.protocols == Protocols::All || other == Protocols::All || other == vip.protocols {
+            let what = format!(
+                "the virtual address {vip} is given twice, for {other} and for {}: leave one out, or give them different ports or protocols",
+                vip.protocols
+            );
+            return Err(Problem::new(vip.setting(), what));
+        }
+        seen.insert((vip.address, vip.port), Protocols::All);
+    }
+    Ok(())
+}
+
+fn backends(balance: &Balance, vip_mac: Option<Mac>) -> Result<(), Problem> {
+    let backends = &balance.backends;
+    if backends.len() > limits::MOST {
+        let what = format!("{} backends are more than {}: divide them among balancers", backends.len(), limits::MOST);
+        return Err(Problem::new("backend", what));
+    }
+    let mut names: HashSet<&str> = HashSet::new();
+    let mut addresses: HashMap<IpAddr, &str> = HashMap::new();
+    let mut macs: HashMap<Mac, &str> = HashMap::new();
+    for backend in backends {
+        let name = backend.name.as_str();
+        let setting = format!("backend {name}");
+        if !names.insert(name) {
+            return Err(Problem::new(setting, format!("backend {name:?} is given twice: leave one out")));
+        }
+        let same = |what: String, known: &str| {
+            format!("backend {name:?} is the same host as backend {known:?}, which has {what}, too: leave one out")
+        };
+        if let Some(address) = backend.address
+            && let Some(known) = addresses.insert(address, name)
+        {
+            return Err(Problem::new(setting, same(address.to_string(), known)));
+        }
+        if let Some(mac) = backend.mac {
+            if vip_mac == Some(mac) {
+                let what = format!(
+                    "backend {name:?} has the MAC {mac} that the virtual addresses are announced with: give them another (vip-mac)"
+                );
+                return Err(Problem::new(format!("{setting} mac"), what));
+            }
+            if let Some(known) = macs.insert(mac, name) {
+                return Err(Problem::new(format!("{setting} mac"), same(mac.to_string(), known)));
+            }
+        }
+        beside_vips(balance, backend, &setting)?;
+    }
+    let members = backends.iter().filter(|backend| backend.weight > 0).count();
+    let slots = balance.slots_wanted();
+    if members > slots as usize {
+        let what = format!(
+            "{members} backends do not find room in a table of {slots} slots: make it larger (--table-size), some hundred times their number"
+        );
+        return Err(Problem::new("table-size", what));
+    }
+    Ok(())
+}
+
+/// Does a backend go with the VIPs?
+fn beside_vips(balance: &Balance, backend: &BackendConfig, setting: &str) -> Result<(), Problem> {
+    let name = &backend.name;
+    for vip in &balance.vips {
+        if backend.address == Some(vip.address) {
+            let what = format!(
+                "backend {name:?} has the virtual address {} itself: name the backend's own address, the VIP goes on its loopback",
+                vip.address
+            );
+            return Err(Problem::new(setting, what));
+        }
+        if backend.port != 0 && vip.port != backend.port {
+            let what = format!(
+                "backend {name:?}: Direct Server Return cannot change ports, and {vip} is not port {}; leave the port out",
+                backend.port
+            );
+            return Err(Problem::new(format!("{setting} port"), what));
+        }
+    }
+    Ok(())
+}
+
+fn emergency(balance: &Balance) -> Result<(), Problem> {
+    let Some(emergency) = &balance.emergency else { return Ok(()) };
+    let same = |backend: &&BackendConfig| {
+        backend.name == emergency.name
+            || (emergency.address.is_some() && backend.address == emergency.address)
+            || (emergency.mac.is_some() && backend.mac == emergency.mac)
+    };
+    if let Some(backend) = balance.backends.iter().find(same) {
+        let what = format!(
+            "the emergency backend {:?} is the backend {:?}, which is out of service when it is needed: name another host",
+            emergency.name, backend.name
+        );
+        return Err(Problem::new("emergency", what));
+    }
+    beside_vips(balance, emergency, "emergency")
+}
+
+fn health(balance: &Balance) -> Result<(), Problem> {
+    let health = &balance.health;
+    let policy = &health.policy;
+    if let Some(what) = health.check.problem(1) {
+        return Err(Problem::new(format!("health {}", check::culprit(&health.check)), what));
+    }
+    if policy.timeout > policy.interval {
+        let what = format!(
+            "a check may take {} ms, which is longer than the {} ms between two: shorten the timeout (--check-timeout), or lengthen the interval (--check-interval)",
+            policy.timeout.as_millis(),
+            policy.interval.as_millis()
+        );
+        return Err(Problem::new("health timeout", what));
+    }
+    if policy.doubt > policy.interval {
+        let what = format!(
+            "while in doubt backends would be asked every {} ms, which is less often than the {} ms without: shorten the doubt-interval",
+            policy.doubt.as_millis(),
+            policy.interval.as_millis()
+        );
+        return Err(Problem::new("health doubt-interval", what));
+    }
+    let kind = match &health.check {
+        Check::Tcp { .. } => "tcp",
+        _ => "udp",
+    };
+    let lost = |vip: &&VipConfig| health.check.problem(vip.port).is_some();
+    if let Some(vip) = balance.vips.iter().find(lost) {
+        let what = format!(
+            "the {kind} check has no port, and {vip} is every port: say which to ask (--check {kind}:PORT, or port = in [health])"
+        );
+        return Err(Problem::new("health check", what));
+    }
+    for source in sources(balance) {
+        let problem = |whose: String| {
+            let what =
+                format!("checks cannot come from {source}, {whose}: name an address of its own, which nobody has");
+            Err(Problem::new("health source", what))
+        };
+        if balance.vips.iter().any(|vip| vip.address == source) {
+            return problem("a virtual address".to_owned());
+        }
+        let servers = balance.backends.iter().chain(&balance.emergency);
+        if let Some(backend) = servers.into_iter().find(|backend| backend.address == Some(source)) {
+            return problem(format!("which is backend {:?}", backend.name));
+        }
+        if !super::words::is_host(source) {
+            return problem("which is not the address of one host".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The addresses that checks come from, as far as they are said.
+fn sources(balance: &Balance) -> impl Iterator<Item = IpAddr> {
+    let health = &balance.health;
+    health.source4.map(IpAddr::V4).into_iter().chain(health.source6.map(IpAddr::V6))
+}
+
+fn process(process: &Process) -> Result<(), Problem> {
+    if let Some(name) = &process.interface
+        && (name.is_empty()
+            || name.len() > 15
+            || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()))
+    {
+        let what = format!("{name:?} cannot be an interface: 1 to 15 bytes without blanks and slashes, as eth0 is");
+        return Err(Problem::new("interface", what));
+    }
+    let mut files: HashMap<&std::path::Path, &str> = HashMap::new();
+    let control = process.control.iter().filter_map(|address| match address {
+        ControlAddress::Unix(path) => Some(("control", path)),
+        ControlAddress::Tcp(_) => None,
+    });
+    let own = [("pidfile", &process.pidfile), ("log-file", &process.log_file), ("flow-file", &process.flow_file)];
+    let own = own.into_iter().filter_map(|(setting, path)| path.as_ref().map(|path| (setting, path)));
+    for (setting, path) in own.chain(control) {
+        if let Some(other) = files.insert(path.as_path(), setting) {
+            let what = format!("{} is both {other} and {setting}: give each its own path", path.display());
+            return Err(Problem::new(setting, what));
+        }
+    }
+    Ok(())
+}
+
+/// Where a VIP is written, in words.
+pub(crate) fn served(vip: &VipConfig) -> String {
+    format!("{vip} ({})", vip.protocols)
+}

@@ -1,0 +1,7 @@
+//! Control at run time: the command language, and who speaks it.
+
+pub mod client;
+pub mod command;
+pub mod server;
+pub mod wire;
+pub mod execute;

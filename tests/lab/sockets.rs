@@ -1,0 +1,130 @@
+//! The packet sockets themselves, without a balancer around them.
+
+use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use pen_dsr::config::VipConfig;
+use pen_dsr::lb::acl::Network;
+use pen_dsr::os::{IngressDrop, Interface, Memberships, Wanted};
+use pen_dsr::port::packet::PacketPort;
+use pen_dsr::port::{Port, waker};
+use pen_dsr::verdict::Verdict;
+
+use crate::harness::{PATIENCE, lab};
+
+fn wanted() -> Wanted {
+    let network = |text: &str| text.parse().expect("a network");
+    let address = |text: &str| text.parse().expect("an address");
+    Wanted {
+        vips: ["10.0.0.100", "fd00::100"].map(address).to_vec(),
+        probe_sources: ["10.0.0.2", "fd00::2"].map(address).to_vec(),
+        tarpit: ["10.0.0.32/27", "10.0.0.200/30", "fd00::200/123"].map(network).to_vec(),
+    }
+}
+
+#[test]
+fn no_frame_is_lost_while_filters_are_replaced() {
+    lab("sockets::no_frame_is_lost_while_filters_are_replaced", &["--backends", "1"], &[], |lab| {
+        const DATAGRAMS: usize = 5000;
+        lab.run("client", &["ip", "neigh", "replace", "10.0.0.100", "lladdr", "02:00:00:00:00:02", "dev", "eth0"]);
+        let receiving = lab.inside("lb", || {
+            let interface = Interface::find("eth0").expect("eth0");
+            let (_waker, wake) = waker().expect("a waker");
+            let mut port = PacketPort::open(&interface, &wanted(), wake).expect("a port");
+            let filters = port.filters().expect("a handle");
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let replacing = scope.spawn(|| {
+                    let mut replaced = 0u32;
+                    while !done.load(Relaxed) {
+                        let mut wanted = wanted();
+                        // From one address to a thousand networks, which need a program of another size.
+                        let network = |n: u32| Network::host(IpAddr::V4((0x0b00_0000 + n * 512).into()));
+                        wanted.tarpit.extend((0..replaced % 4 * 300 + 1).map(network));
+                        filters.replace(&wanted).expect("another filter");
+                        replaced += 1;
+                    }
+                    replaced
+                });
+                let (mut seen, start) = (0, Instant::now());
+                while seen < DATAGRAMS && start.elapsed() < PATIENCE {
+                    port.wait(Some(Instant::now() + Duration::from_millis(20))).expect("waiting");
+                    port.drive(64, &mut |frame| {
+                        let to_vip = frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&[10, 0, 0, 100]);
+                        seen += usize::from(to_vip && frame.get(23) == Some(&17));
+                        Verdict::Host
+                    })
+                    .expect("frames");
+                }
+                done.store(true, Relaxed);
+                (seen, replacing.join().expect("the other thread ends"), port.losses().overrun)
+            })
+        });
+        let sending = lab.inside("client", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let socket = UdpSocket::bind("10.0.0.1:0").expect("a socket");
+            for n in 0..DATAGRAMS {
+                socket.send_to(b"x", "10.0.0.100:9").expect("a datagram sent");
+                if n % 20 == 0 {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        });
+        sending.join().expect("the sender ends");
+        let (seen, replaced, overrun) = receiving.join().expect("the receiver ends");
+        println!("{seen} datagrams while filters were replaced {replaced} times");
+        assert_eq!((seen, overrun), (DATAGRAMS, 0));
+        assert!(replaced > 10, "{replaced}");
+    });
+}
+
+#[test]
+fn a_new_table_is_there_before_the_old_one_goes() {
+    lab("sockets::a_new_table_is_there_before_the_old_one_goes", &["--backends", "1"], &["nft"], |lab| {
+        let vips: Vec<VipConfig> = wanted().vips.iter().map(|&address| VipConfig::new(address, 0)).collect();
+        let (old, new) = lab
+            .inside("lb", move || {
+                let install = || IngressDrop::install("eth0", &vips, &wanted()).expect("a table");
+                (install(), install())
+            })
+            .join()
+            .expect("two tables");
+        let rules = || lab.run("lb", &["nft", "list", "ruleset"]);
+        let both = rules();
+        for rule in [
+            "ip daddr 10.0.0.2 ip saddr 10.0.0.100",
+            "ip6 daddr fd00::2 ip6 saddr fd00::100",
+            "meta pkttype host ip daddr 10.0.0.32-10.0.0.63",
+            "meta pkttype host ip daddr 10.0.0.200-10.0.0.203",
+            "meta pkttype host ip6 daddr fd00::200-fd00::21f",
+        ] {
+            assert_eq!(both.matches(rule).count(), 2, "{rule}\n{both}");
+        }
+        drop(old);
+        assert_eq!(rules().matches("table netdev pen-dsr-eth0-").count(), 1);
+        drop(new);
+        assert_eq!(rules().matches("pen-dsr").count(), 0);
+    });
+}
+
+#[test]
+fn a_tarpit_of_ipv6_addresses_hears_all_groups_while_it_is_there() {
+    let name = "sockets::a_tarpit_of_ipv6_addresses_hears_all_groups_while_it_is_there";
+    lab(name, &["--backends", "1"], &[], |lab| {
+        let join = |wanted: Wanted| {
+            let index = || Interface::find("eth0").expect("eth0").index;
+            lab.inside("lb", move || Memberships::join(index(), &wanted, None).expect("memberships")).join()
+        };
+        let allmulti = || lab.run("lb", &["ip", "-d", "link", "show", "eth0"]).contains("allmulti 1");
+        let groups = || lab.run("lb", &["ip", "maddress", "show", "dev", "eth0"]);
+        let plain = join(Wanted { tarpit: vec![], ..wanted() }).expect("memberships");
+        assert!(!allmulti() && groups().contains("33:33:ff:00:01:00"), "{}", groups());
+        let with_tarpit = join(wanted()).expect("memberships");
+        assert!(allmulti());
+        drop(plain);
+        assert!(groups().contains("33:33:ff:00:01:00"), "the new one has the group, too: {}", groups());
+        drop(with_tarpit);
+        assert!(!allmulti() && !groups().contains("33:33:ff:00:01:00"), "{}", groups());
+    });
+}
