@@ -1,6 +1,7 @@
 //! The balancer on its interface: port, worker and director, for as long as the interface is there, and again when it
 //! returns.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,16 +17,19 @@ use crate::director::{Director, Segment, Start};
 use crate::engine::{self, Engine, Station};
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::FlowFile;
-use crate::lb::Tables;
 use crate::lb::acl::Acl;
-use crate::lb::flow::{Memory, Shape};
+use crate::lb::flow::{Memory, Owner, Record, Shape};
+use crate::lb::{Seed, Tables};
 use crate::os::{self, FilterControl, IngressDrop, Interface, Memberships, Wanted};
 use crate::port::packet::PacketPort;
 use crate::port::{Waker, waker};
-use crate::worker::{self, Command, Report};
+use crate::sync::{self, Shared};
+use crate::worker::{self, Channels, Command, Report};
 
 /// Reports that may wait for the director; a worker never waits for room.
 const REPORTS: usize = 4096;
+/// Batches of flows that may wait to be told to another balancer; a worker never waits for room.
+const RECORD_BATCHES: usize = 256;
 /// How long a look at a worker's engine may take to be granted.
 const INSPECTION: Duration = Duration::from_secs(2);
 
@@ -43,6 +47,8 @@ pub struct Appliance {
     kept_seats: Vec<(String, u8)>,
     /// Who may give commands over TCP.
     control_acl: Arc<RwLock<Option<Arc<Acl>>>>,
+    /// The seed of the start: what the other balancer knows flows by.
+    peer_seed: Seed,
     /// Why the interface could not be opened again, so that it is said once.
     last_failure: Option<Failure>,
 }
@@ -66,6 +72,7 @@ struct Surroundings {
 struct Serving {
     commands: Sender<Command>,
     reports: Receiver<Report>,
+    records: Receiver<Vec<Record>>,
     waker: Waker,
     thread: Option<JoinHandle<Memory>>,
     surroundings: Surroundings,
@@ -79,6 +86,9 @@ impl Appliance {
     pub fn prepare(config: Config, interface: Interface) -> Result<Appliance, Failure> {
         let now = Instant::now();
         let key = os::random_key()?;
+        let probe_seed = key.0 ^ key.1;
+        // Flows that another balancer is told of have names that it knows, too.
+        let key = if config.process.peer.is_some() { sync::flow_key(config.balance.seed) } else { key };
         let shape = Shape::of(config.process.flow_entries);
         let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
         let (flow_file, memory, seats) = match &config.process.flow_file {
@@ -92,7 +102,8 @@ impl Appliance {
             }
         };
         check_host(&config, &interface)?;
-        let start = Start { silent: config.process.standby, seats, seed: key.0 ^ key.1 };
+        let has_peer = config.process.peer.is_some();
+        let start = Start { silent: config.process.standby, seats, seed: probe_seed, has_peer };
         let director = Director::new(Arc::new(config.balance.clone()), segment(&config, &interface), start, now);
         let mut appliance = Appliance {
             counters: Arc::new(Counters::new(MOST_BACKENDS, MOST_VIPS)),
@@ -103,6 +114,7 @@ impl Appliance {
             flow_file,
             kept_seats: Vec::new(),
             last_failure: None,
+            peer_seed: config.balance.seed,
             director,
             config,
             interface,
@@ -130,16 +142,18 @@ impl Appliance {
             Engine::new(station, tables, self.config.balance.seed, memory, Arc::clone(&self.counters), Instant::now());
         let (commands, command_receiver) = unbounded();
         let (report_sender, reports) = bounded(REPORTS);
+        let (record_sender, records) = bounded(RECORD_BATCHES);
+        let channels = Channels { commands: command_receiver, reports: report_sender, records: record_sender };
         let Prepared { port, waker, surroundings } = prepared;
         let busy_poll = Duration::from_micros(u64::from(self.config.process.busy_poll));
         let thread = std::thread::Builder::new()
             .name("worker-0".into())
-            .spawn(move || worker::run(port, engine, busy_poll, &command_receiver, &report_sender))
+            .spawn(move || worker::run(port, engine, busy_poll, &channels))
             .map_err(|e| Failure::new(Sysexit::OsErr, format!("no thread: {e}")))?;
         if !interface.running {
             warn!("{}: no link yet", interface.name);
         }
-        self.serving = Some(Serving { commands, reports, waker, thread: Some(thread), surroundings });
+        self.serving = Some(Serving { commands, reports, records, waker, thread: Some(thread), surroundings });
         Ok(())
     }
 
@@ -194,6 +208,44 @@ impl Appliance {
     /// What the worker has to tell.
     pub fn reports(&self) -> Option<&Receiver<Report>> {
         self.serving.as_ref().map(|serving| &serving.reports)
+    }
+
+    /// Flows that another balancer is to know of.
+    pub fn records(&self) -> Option<&Receiver<Vec<Record>>> {
+        self.serving.as_ref().map(|serving| &serving.records)
+    }
+
+    /// Flows as another balancer can understand them.
+    pub fn to_peer(&self, records: &[Record]) -> Vec<Shared> {
+        let seats = self.director.seats();
+        let code = |record: &Record| {
+            let seat = seats.get(usize::from(record.owner.backend))?;
+            Some(sync::backend_code(self.peer_seed, &seat.key))
+        };
+        let shared = |record: &Record| {
+            Some(Shared { tag: record.tag, backend: code(record)?, stage: record.stage, idle: record.idle })
+        };
+        records.iter().filter_map(shared).collect()
+    }
+
+    /// Takes in what another balancer tells of flows.
+    pub fn hear_of(&self, flows: &[Shared]) {
+        let seed = self.peer_seed;
+        let owners: HashMap<u64, Owner> = (self.director.seats().iter().enumerate())
+            .map(|(number, seat)| {
+                (sync::backend_code(seed, &seat.key), Owner { backend: number as u16, epoch: seat.epoch })
+            })
+            .collect();
+        let record = |flow: &Shared| {
+            let owner = *owners.get(&flow.backend)?;
+            Some(Record { tag: flow.tag, owner, stage: flow.stage, idle: flow.idle })
+        };
+        let records: Vec<Record> = flows.iter().filter_map(record).collect();
+        if self.tell(Command::Inspect(Box::new(move |engine| engine.learn(&records))))
+            && let Some(serving) = &self.serving
+        {
+            serving.waker.wake();
+        }
     }
 
     /// Takes in what the worker has told; an error is its end.
@@ -346,7 +398,10 @@ impl Appliance {
         if !fixed.is_empty() {
             return Err(Failure::new(
                 Sysexit::Config,
-                format!("this cannot be changed while the program runs: {}; restart it, or take that back", fixed.join(", ")),
+                format!(
+                    "this cannot be changed while the program runs: {}; restart it, or take that back",
+                    fixed.join(", ")
+                ),
             ));
         }
         check_host(&config, &self.interface)?;
@@ -444,7 +499,8 @@ fn check_host(config: &Config, interface: &Interface) -> Result<(), Failure> {
             backend.name, interface.name
         )));
     }
-    let Some(list) = balance.tarpit.and_then(|tarpit| balance.acls.get(&tarpit.acl).map(|acl| (tarpit.acl, acl))) else {
+    let Some(list) = balance.tarpit.and_then(|tarpit| balance.acls.get(&tarpit.acl).map(|acl| (tarpit.acl, acl)))
+    else {
         return Ok(());
     };
     let (number, acl) = list;

@@ -66,6 +66,8 @@ pub struct FlowCounters {
     pub evicted: Counter,
     /// Packets of flows that found no room in the main table.
     pub full: Counter,
+    /// Flows that another balancer has told of.
+    pub learnt: Counter,
 }
 
 impl Default for FlowCounters {
@@ -77,6 +79,7 @@ impl Default for FlowCounters {
             displaced: Counter::default(),
             evicted: Counter::default(),
             full: Counter::default(),
+            learnt: Counter::default(),
         }
     }
 }

@@ -70,6 +70,7 @@ pub struct Director {
     /// VIPs that cannot be probed, and that this has been said of.
     sourceless: HashSet<IpAddr>,
     seed: u64,
+    has_peer: bool,
     /// When the shares of backends that have returned grow next.
     next_growth: Option<Instant>,
     /// When something was last told or asked.
@@ -87,6 +88,8 @@ pub struct Start {
     pub seats: Vec<(String, u8)>,
     /// What makes this balancer's probes another one's.
     pub seed: u64,
+    /// Is another balancer to be told of flows, while we have the VIPs?
+    pub has_peer: bool,
 }
 
 impl Director {
@@ -112,6 +115,7 @@ impl Director {
             next_port: 0,
             sourceless: HashSet::new(),
             seed: start.seed,
+            has_peer: start.has_peer,
             next_growth: None,
             now,
             notices: VecDeque::new(),
@@ -350,11 +354,7 @@ impl Director {
         for server in self.servers.iter_mut().filter(|server| server.duty == Duty::Draining) {
             if flows.live(server.number) == 0 {
                 server.duty = Duty::Drained;
-                self.notices.push_back(Notice::Duty {
-                    name: server.config.name.clone(),
-                    duty: Duty::Drained,
-                    left: 0,
-                });
+                self.notices.push_back(Notice::Duty { name: server.config.name.clone(), duty: Duty::Drained, left: 0 });
             }
         }
     }
@@ -387,7 +387,8 @@ impl Director {
         if let Some(question) = question {
             self.outbox.push_back(self.segment.question(*address, question));
         }
-        if neighbor.is_in_doubt() && question.is_some()
+        if neighbor.is_in_doubt()
+            && question.is_some()
             && let Some(health) = &mut server.health
         {
             health.hurry(now);
@@ -562,6 +563,7 @@ impl Director {
             probe_sources: sources,
             answered,
             silent: self.silent,
+            shares: self.has_peer && !self.silent,
             ..Settings::default()
         }
     }
@@ -572,7 +574,8 @@ impl Director {
         let own = self.segment.addresses();
         let backends = self.servers.iter().filter_map(|server| server.config.address);
         let gateways = self.segment.gateways.iter().copied();
-        let excluded = own.chain(backends).chain(gateways).chain(self.vips.iter().copied()).chain(sources.iter().copied());
+        let excluded =
+            own.chain(backends).chain(gateways).chain(self.vips.iter().copied()).chain(sources.iter().copied());
         Some(Arc::new(TarpitList { acl, excluded: excluded.collect(), rate: config.rate }))
     }
 }

@@ -15,16 +15,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use recent::RecentClient;
 use recent::Recent;
+pub use recent::RecentClient;
 use steer::Steered;
 use tarpit::Tarpit;
 pub use tarpit::networks as tarpit_networks;
 
 use crate::counters::Counters;
 use crate::hold::{Hold, Waiting};
+use crate::lb::flow::{Flow, FlowTable, Memory, Record};
 use crate::lb::fragment::{self, Destination, FragmentTable, Key};
-use crate::lb::flow::{Flow, FlowTable, Memory};
 use crate::lb::limit::Bucket;
 use crate::lb::{Seed, Tables};
 use crate::verdict::{DropReason, Verdict};
@@ -112,20 +112,22 @@ impl Engine {
     ) -> Engine {
         let timeouts = &tables.settings().timeouts;
         let flows = FlowTable::new(memory, timeouts, Arc::clone(&counters.flows), now, |owner| tables.knows(owner));
-        Engine {
+        let mut engine = Engine {
             station,
             flows,
             recent: Recent::new(),
             refusals: Bucket::new(REFUSALS, REFUSALS),
             tarpit: Tarpit::new(seed),
-            tables,
+            tables: Arc::clone(&tables),
             fragments: FragmentTable::new(seed, fragment::DEFAULT_ENTRIES),
             hold: Hold::new(now),
             events: VecDeque::with_capacity(QUEUE),
             outbox: VecDeque::with_capacity(QUEUE),
             counters,
             now,
-        }
+        };
+        engine.install(tables);
+        engine
     }
 
     /// Ends, and leaves what is remembered of flows.
@@ -158,6 +160,12 @@ impl Engine {
         self.recent.list(self.now, within)
     }
 
+    /// Another balancer tells of flows. It knows better as long as it has the VIPs.
+    pub fn learn(&mut self, records: &[Record]) {
+        let trusted = self.tables.settings().silent;
+        records.iter().for_each(|record| self.flows.learn(record, trusted));
+    }
+
     /// The flow table.
     pub fn flows(&mut self) -> &mut FlowTable {
         &mut self.flows
@@ -168,6 +176,7 @@ impl Engine {
         if tables.settings().timeouts != self.tables.settings().timeouts {
             self.flows.set_timeouts(&tables.settings().timeouts);
         }
+        self.flows.share(tables.settings().shares);
         self.tables = tables;
         let tables = Arc::clone(&self.tables);
         self.release(|waiting| match waiting {
@@ -245,6 +254,11 @@ impl Engine {
         let Ok(header) = ip::parse(eth.ethertype, packet) else {
             return Verdict::Drop(DropReason::Malformed);
         };
+        // A backend that has lost the VIP and forwards packets sends our probes back. Another backend's answer to them
+        // would speak for it.
+        if self.tables.settings().probe_sources.contains(&header.source) {
+            return Verdict::Drop(DropReason::Looped);
+        }
         if let Some(fragment) = header.fragment {
             return self.fragment(frame, eth, vip, &header, fragment);
         }

@@ -96,7 +96,9 @@ impl FlowFile {
         let born = Duration::from_millis(number(40));
         match (now.checked_sub(born), os::uptime()) {
             (None, _) => Err("it is from the future".to_owned()),
-            (Some(_), Some(uptime)) if now.saturating_sub(uptime) > Duration::from_millis(number(48)) + Duration::from_secs(5) => {
+            (Some(_), Some(uptime))
+                if now.saturating_sub(uptime) > Duration::from_millis(number(48)) + Duration::from_secs(5) =>
+            {
                 Err("it is from before the last boot".to_owned())
             }
             (Some(age), _) => Ok(((number(24), number(32)), age)),
@@ -139,7 +141,8 @@ impl FlowFile {
         }
         let end = text.iter().position(|&b| b == 0).unwrap_or(0);
         let text = String::from_utf8_lossy(&text[..end]);
-        let seat = |line: &str| line.split_once(' ').and_then(|(epoch, name)| Some((name.to_owned(), epoch.parse().ok()?)));
+        let seat =
+            |line: &str| line.split_once(' ').and_then(|(epoch, name)| Some((name.to_owned(), epoch.parse().ok()?)));
         text.lines().map_while(seat).collect()
     }
 

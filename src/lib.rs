@@ -41,6 +41,7 @@ pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod stats;
+pub mod sync;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

@@ -16,6 +16,7 @@ use crate::control::wire::{Reply, Request};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::Shape;
 use crate::os::{self, Interface, Pidfile};
+use crate::sync::{self, Peer};
 use crate::{logging, stats};
 
 /// Between two looks at the interface.
@@ -35,6 +36,7 @@ pub fn run(config: Config, load: impl Fn() -> Result<Config, Failure> + Clone + 
     let interface = Interface::find(name)?;
     let mut pidfile = process.pidfile.as_deref().map(Pidfile::take).transpose()?;
     let mut appliance = Appliance::prepare(config, interface)?;
+    let peer = process.peer.map(|peer| Peer::open(peer, appliance.config().balance.seed)).transpose()?;
     let control = Listeners::open(&process.control, user.as_ref())?;
     if let Some(user) = &user {
         os::drop_privileges(user)?;
@@ -50,7 +52,8 @@ pub fn run(config: Config, load: impl Fn() -> Result<Config, Failure> + Clone + 
         say_hello(appliance.config());
         appliance.start()?;
         let (_control, requests) = control.serve(appliance.control_acl(), Limits::default())?;
-        Loop::new(appliance, signals, requests, load).run();
+        let peer = peer.map(Peer::serve).transpose()?;
+        Loop { appliance, signals, requests, peer, load, loaded: bounded(16) }.run();
         Ok(())
     };
     carry_on().inspect_err(|failure: &Failure| {
@@ -76,6 +79,7 @@ struct Loop<L> {
     appliance: Appliance,
     signals: Receiver<i32>,
     requests: Receiver<Request>,
+    peer: Option<sync::Channels>,
     load: L,
     /// Configurations that were read anew, and who wants to know what comes of it.
     loaded: (Sender<Loaded>, Receiver<Loaded>),
@@ -87,10 +91,6 @@ struct Loaded {
 }
 
 impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
-    fn new(appliance: Appliance, signals: Receiver<i32>, requests: Receiver<Request>, load: L) -> Loop<L> {
-        Loop { appliance, signals, requests, load, loaded: bounded(16) }
-    }
-
     fn run(mut self) {
         let mut next_watch = Instant::now() + WATCH_INTERVAL;
         loop {
@@ -107,12 +107,28 @@ impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
                 continue;
             }
             let wake = self.appliance.poll_timeout().map_or(next_watch, |timeout| timeout.min(next_watch));
-            let nothing = never();
+            let (nothing, no_records, no_flows) = (never(), never(), never());
             let reports = self.appliance.reports().unwrap_or(&nothing);
+            let records = self.appliance.records().unwrap_or(&no_records);
+            let told = self.peer.as_ref().map_or(&no_flows, |peer| &peer.told);
             let goes_on = select! {
                 recv(self.signals) -> signal => self.handle_signal(signal.unwrap_or(SIGTERM)),
                 recv(reports) -> report => {
                     self.appliance.handle_report(report.ok());
+                    true
+                }
+                recv(records) -> records => {
+                    if let (Ok(records), Some(peer)) = (records, &self.peer) {
+                        // What finds no room is told in the next round.
+                        let _ = peer.tell.try_send(self.appliance.to_peer(&records));
+                    }
+                    true
+                }
+                recv(told) -> flows => {
+                    match flows {
+                        Ok(flows) => self.appliance.hear_of(&flows),
+                        Err(_) => self.peer = None,
+                    }
                     true
                 }
                 recv(self.requests) -> request => request.is_ok_and(|request| self.handle_request(request)),
@@ -229,6 +245,12 @@ fn say_hello(config: &Config) {
     }
     if b.backends.iter().all(|backend| backend.weight == 0) {
         warn!("all backends have weight 0: nobody is served");
+    }
+    if let Some(peer) = process.peer {
+        info!("the balancer at {peer} is told of flows");
+        if b.seed.0 == 0 {
+            warn!("the peer's flows are not protected from forgery: give both balancers the same --seed");
+        }
     }
     if process.standby {
         info!("standing by: silent until told to take over (USR2, or the command takeover)");

@@ -58,7 +58,7 @@ pub fn totals(counters: &Counters) -> Vec<String> {
             counters.overrun.get()
         ),
         format!(
-            "flows: {} remembered, {} opened; pushed out {} that had just begun and {} others; no room for {} packets'",
+            "flows: {} remembered, {} opened; pushed out {} that had just begun and {} others; no room for {} packets of others",
             counters.flows.total(),
             counters.flows.opened.get(),
             counters.flows.displaced.get(),
@@ -71,8 +71,10 @@ pub fn totals(counters: &Counters) -> Vec<String> {
 /// The same as [`totals`], for programs.
 pub fn json(counters: &Counters) -> serde_json::Value {
     let traffic = |t: &Traffic| serde_json::json!({ "frames": t.frames.get(), "bytes": t.bytes.get() });
-    let dropped: serde_json::Map<String, serde_json::Value> =
-        DropReason::ALL.iter().map(|&reason| (reason.name().to_owned(), counters.dropped(reason).get().into())).collect();
+    let dropped: serde_json::Map<String, serde_json::Value> = DropReason::ALL
+        .iter()
+        .map(|&reason| (reason.name().to_owned(), counters.dropped(reason).get().into()))
+        .collect();
     serde_json::json!({
         "received": traffic(&counters.received),
         "transmitted": traffic(&counters.transmitted),

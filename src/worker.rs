@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 
 use crate::engine::{Engine, Event};
 use crate::lb::Tables;
-use crate::lb::flow::Memory;
+use crate::lb::flow::{Memory, Record};
 use crate::port::{Losses, Port};
 
 /// Frames between two looks at the clock and at the commands.
@@ -37,6 +37,16 @@ pub enum Report {
     Failed(io::Error),
 }
 
+/// What a worker hears and tells.
+pub struct Channels {
+    /// What it is told.
+    pub commands: Receiver<Command>,
+    /// What it tells.
+    pub reports: Sender<Report>,
+    /// Flows that another balancer is to know of.
+    pub records: Sender<Vec<Record>>,
+}
+
 /// Carries frames until it is told to stop, its commands' other end is gone, or its port fails.
 ///
 /// Sleeping and being woken costs more than a frame's whole way. So where frames follow each other within `busy_poll`,
@@ -44,16 +54,10 @@ pub enum Report {
 ///
 /// Reports never hold it up: those that find no room are lost. What is remembered of flows is returned at the end, for the
 /// worker that comes after this one.
-pub fn run(
-    mut port: impl Port,
-    mut engine: Engine,
-    busy_poll: Duration,
-    commands: &Receiver<Command>,
-    reports: &Sender<Report>,
-) -> Memory {
+pub fn run(mut port: impl Port, mut engine: Engine, busy_poll: Duration, channels: &Channels) -> Memory {
     let mut recorded = Losses::default();
-    if let Err(e) = carry(&mut port, &mut engine, busy_poll, &mut recorded, commands, reports) {
-        let _ = reports.try_send(Report::Failed(e));
+    if let Err(e) = carry(&mut port, &mut engine, busy_poll, &mut recorded, channels) {
+        let _ = channels.reports.try_send(Report::Failed(e));
     }
     record_losses(&mut port, &engine, &mut recorded);
     engine.into_memory()
@@ -64,15 +68,14 @@ fn carry(
     engine: &mut Engine,
     busy_poll: Duration,
     recorded: &mut Losses,
-    commands: &Receiver<Command>,
-    reports: &Sender<Report>,
+    channels: &Channels,
 ) -> io::Result<()> {
     let mut next_losses = Instant::now();
     let mut last_frame = next_losses;
     let mut busy_until = next_losses;
     loop {
         loop {
-            match commands.try_recv() {
+            match channels.commands.try_recv() {
                 Ok(Command::Install(tables)) => engine.install(tables),
                 Ok(Command::Send(frame)) => port.send(&frame)?,
                 Ok(Command::Inspect(look)) => look(engine),
@@ -91,7 +94,11 @@ fn carry(
             port.send(&frame)?;
         }
         while let Some(event) = engine.poll_event() {
-            let _ = reports.try_send(Report::Learnt(event));
+            let _ = channels.reports.try_send(Report::Learnt(event));
+        }
+        let records = engine.flows().take_records();
+        if !records.is_empty() {
+            let _ = channels.records.try_send(records);
         }
         if frames > 0 {
             if now.duration_since(last_frame) <= busy_poll {

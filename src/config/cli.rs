@@ -4,12 +4,13 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::{ControlAddress, LogFormat, TableSize, WhenEmpty, limits, parse_station};
+use super::{ControlAddress, LogFormat, TableSize, WhenEmpty, limits, parse_peer, parse_station};
 use crate::lb::{Protocols, Seed};
 use crate::wire::ether::Mac;
 
@@ -180,6 +181,9 @@ pub struct ProcessArgs {
     /// Keep flows in this file over a restart
     #[arg(long, value_name = "FILE", global = true)]
     pub flow_file: Option<PathBuf>,
+    /// Tell the other balancer, at this address, of flows, so that it knows them when it takes over (UDP, port 7364)
+    #[arg(long, value_name = "ADDRESS[:port]", value_parser = parse_peer, global = true)]
+    pub peer: Option<SocketAddr>,
 }
 
 /// What else can be done with the same configuration.
@@ -195,9 +199,8 @@ pub enum Command {
     },
     /// Tell a running pen-dsr a command, and print its answer
     ///
-    /// Where to is said by -C, or by the file of -c; otherwise it is PEN_DSR_CONTROL in the
-    /// environment, or /run/pen-dsr.sock. Called by the name penctl, it
-    /// takes Pen's words: penctl CONTROL COMMAND...
+    /// Where to is said by -C, or by the file of -c; otherwise it is PEN_DSR_CONTROL in the environment, or
+    /// /run/pen-dsr.sock. Called by the name penctl, it takes Pen's words: penctl CONTROL COMMAND...
     Ctl {
         /// Answer in JSON
         #[arg(long)]

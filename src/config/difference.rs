@@ -135,6 +135,7 @@ impl Settings {
         self.put("standby", process.standby);
         self.put("flow-entries", process.flow_entries);
         self.maybe("flow-file", process.flow_file.as_ref().map(|path| path.display()));
+        self.maybe("peer", process.peer);
     }
 
     fn balance(&mut self, balance: &Balance) {

@@ -215,7 +215,7 @@ impl Edit {
                 let new = Acl::new(old.iter().chain(rules).copied().collect());
                 let count = new.rules().len();
                 balance.acls.insert(*acl, new);
-                format!("acl {acl}: {count} rules")
+                format!("acl {acl}: {count} {}", if count == 1 { "rule" } else { "rules" })
             }
             Edit::ClearAcl(acl) => {
                 balance.acls.remove(acl);
@@ -277,7 +277,13 @@ impl Edit {
             }
             Edit::CheckInterval(interval) => {
                 balance.health.set_interval(*interval);
-                format!("check_interval: {} ms", interval.as_millis())
+                let policy = &balance.health.policy;
+                format!(
+                    "check_interval: {} ms (check_timeout {} ms, in doubt {} ms)",
+                    interval.as_millis(),
+                    policy.timeout.as_millis(),
+                    policy.doubt.as_millis()
+                )
             }
             Edit::CheckTimeout(timeout) => {
                 balance.health.policy.timeout = *timeout;
@@ -343,7 +349,7 @@ impl Edit {
         })
     }
 
-    /// The setting that it is about, as problems name it.
+    /// The setting that it is about, as problems name it, in the configuration after it.
     pub(crate) fn setting(&self, config: &Config) -> String {
         let named = |backend: &Which| {
             let found = backend.find(&config.balance).ok().and_then(|index| config.balance.backends.get(index));
@@ -359,7 +365,8 @@ impl Edit {
             Edit::ControlAcl(_) => "control-acl".to_owned(),
             Edit::TarpitAcl(_) => "tarpit acl".to_owned(),
             Edit::TarpitRate(_) => "tarpit rate".to_owned(),
-            Edit::Server { backend, .. } | Edit::Remove(backend) | Edit::Maintenance { backend, .. } => named(backend),
+            Edit::Server { backend, .. } | Edit::Maintenance { backend, .. } => named(backend),
+            Edit::Remove(_) => "backends".to_owned(),
             Edit::Add(backend) => format!("backend {}", backend.name),
             Edit::Emergency(_) => "emergency".to_owned(),
             Edit::Check(_) => "health check".to_owned(),

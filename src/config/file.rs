@@ -41,6 +41,7 @@ pub(crate) struct File {
     standby: Switch,
     flow_entries: Number,
     flow_file: Text,
+    peer: Text,
     balance: BalanceTable,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     vip: Vec<Spanned<VipTable>>,

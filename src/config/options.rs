@@ -104,6 +104,7 @@ fn apply_process(args: &ProcessArgs, config: &mut Config, origins: &mut Origins)
     let entries = args.flow_entries.map(|n| (n as usize).next_power_of_two());
     put.one(&mut process.flow_entries, entries, "flow-entries");
     put.one(&mut process.flow_file, args.flow_file.clone().map(Some), "flow-file");
+    put.one(&mut process.peer, args.peer.map(Some), "peer");
     for address in &args.control {
         if !process.control.contains(address) {
             process.control.push(address.clone());

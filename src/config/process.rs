@@ -1,7 +1,7 @@
 //! How the program runs: what cannot change while it does.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -41,6 +41,8 @@ pub struct Process {
     pub flow_entries: usize,
     /// Where flows are kept over a restart.
     pub flow_file: Option<PathBuf>,
+    /// The other balancer, which is told of flows.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Default for Process {
@@ -61,6 +63,7 @@ impl Default for Process {
             standby: false,
             flow_entries: 1_048_576,
             flow_file: None,
+            peer: None,
         }
     }
 }
@@ -126,6 +129,19 @@ impl fmt::Display for ControlAddress {
             ControlAddress::Tcp(address) => write!(f, "{address}"),
         }
     }
+}
+
+/// Reads the other balancer's address: `ADDRESS`, `ADDRESS:PORT`, `[ADDRESS]:PORT`.
+///
+/// # Errors
+/// It is none, or none that one balancer can have.
+pub fn parse_peer(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, crate::sync::DEFAULT_PORT));
+    let address = bare.or_else(|_| text.parse::<SocketAddr>());
+    let is_host = |a: &SocketAddr| a.port() != 0 && !a.ip().is_unspecified() && !a.ip().is_multicast();
+    address.ok().filter(is_host).ok_or_else(|| {
+        format!("{text:?} is no peer: write the other balancer's ADDRESS or ADDRESS:PORT (10.0.0.3, [fd00::3]:7364)")
+    })
 }
 
 /// The longest path of a Unix socket on the systems that this runs on, in bytes (FreeBSD's `sun_path`, less its end).

@@ -13,9 +13,9 @@ impl Config {
         let interface = process.interface.as_deref().unwrap_or("no interface");
         let silent = if process.standby { ", silent until told to take over" } else { "" };
         lines.push(format!(
-            "{interface}: {} virtual addresses, {} backends{silent}",
-            balance.vips.len(),
-            balance.backends.len()
+            "{interface}: {}, {}{silent}",
+            count(balance.vips.len(), "virtual address", "virtual addresses"),
+            count(balance.backends.len(), "backend", "backends")
         ));
         vips(balance, &mut lines);
         backends(balance, &mut lines);
@@ -75,6 +75,10 @@ impl Config {
         }
         remarks
     }
+}
+
+fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 fn vips(balance: &Balance, lines: &mut Vec<String>) {
@@ -160,6 +164,9 @@ fn flows(balance: &Balance, process: &Process, lines: &mut Vec<String>) {
     ));
     if let Some(path) = &process.flow_file {
         lines.push(format!("flows are kept over a restart in {}", path.display()));
+    }
+    if let Some(peer) = &process.peer {
+        lines.push(format!("flows are told to the balancer at {peer}"));
     }
 }
 

@@ -26,11 +26,11 @@ impl Config {
         let Balance { vips, backends, .. } = &self.balance;
         match vips.first() {
             None => Err(Problem::new(
-                "vip",
+                "vips",
                 "nothing to balance: name the virtual address, then the backends (pen-dsr -i IF VIP[:port] BACKEND...), or a file with a [[vip]] (-c)",
             )),
             Some(vip) if backends.is_empty() => Err(Problem::new(
-                "backend",
+                "backends",
                 format!(
                     "no backends: after the virtual address {vip} name at least one (pen-dsr -i IF {vip} BACKEND...), or add a [[backend]] to the file (-c)"
                 ),
@@ -56,7 +56,7 @@ fn vips(balance: &Balance) -> Result<(), Problem> {
     if vips.len() > limits::MOST {
         let what =
             format!("{} virtual addresses are more than {}: divide them among balancers", vips.len(), limits::MOST);
-        return Err(Problem::new("vip", what));
+        return Err(Problem::new("vips", what));
     }
     let mut seen: HashMap<(IpAddr, u16), Protocols> = HashMap::new();
     for vip in vips {
@@ -80,7 +80,7 @@ fn backends(balance: &Balance, vip_mac: Option<Mac>) -> Result<(), Problem> {
     let backends = &balance.backends;
     if backends.len() > limits::MOST {
         let what = format!("{} backends are more than {}: divide them among balancers", backends.len(), limits::MOST);
-        return Err(Problem::new("backend", what));
+        return Err(Problem::new("backends", what));
     }
     let mut names: HashSet<&str> = HashSet::new();
     let mut addresses: HashMap<IpAddr, &str> = HashMap::new();
@@ -97,7 +97,7 @@ fn backends(balance: &Balance, vip_mac: Option<Mac>) -> Result<(), Problem> {
         if let Some(address) = backend.address
             && let Some(known) = addresses.insert(address, name)
         {
-            return Err(Problem::new(setting, same(address.to_string(), known)));
+            return Err(Problem::new(format!("{setting} address"), same(address.to_string(), known)));
         }
         if let Some(mac) = backend.mac {
             if vip_mac == Some(mac) {

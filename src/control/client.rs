@@ -18,8 +18,7 @@ use crate::control::wire::{self, Answer, send_all};
 use crate::failure::{Failure, Sysexit};
 
 /// Where the control socket is unless somebody says otherwise.
-pub const DEFAULT_PATH: &str =
-    if cfg!(target_os = "linux") { "/run/pen-dsr.sock" } else { "/var/run/pen-dsr.sock" };
+pub const DEFAULT_PATH: &str = if cfg!(target_os = "linux") { "/run/pen-dsr.sock" } else { "/var/run/pen-dsr.sock" };
 /// The variable of the environment that says otherwise.
 pub const VARIABLE: &str = "PEN_DSR_CONTROL";
 
@@ -78,9 +77,9 @@ pub fn default_address() -> Result<ControlAddress, Failure> {
 fn address_of(variable: Option<&OsStr>) -> Result<ControlAddress, Failure> {
     match variable.map(OsStr::to_string_lossy) {
         None => Ok(ControlAddress::Unix(PathBuf::from(DEFAULT_PATH))),
-        Some(text) => {
-            text.parse().map_err(|e| Failure::usage(format!("{VARIABLE} in the environment: {e}; correct it, or use -C")))
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|e| Failure::usage(format!("{VARIABLE} in the environment: {e}; correct it, or use -C"))),
     }
 }
 
@@ -132,7 +131,12 @@ fn unix_failure(path: &Path, e: &io::Error) -> Failure {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             (Sysexit::Unavailable, "it does not take connections: too many others wait; try again later")
         }
-        _ => return Failure::new(Sysexit::OsErr, format!("{}: {e}; say with -C where pen-dsr takes commands", path.display())),
+        _ => {
+            return Failure::new(
+                Sysexit::OsErr,
+                format!("{}: {e}; say with -C where pen-dsr takes commands", path.display()),
+            );
+        }
     };
     Failure::new(code, format!("{}: {remedy}", path.display()))
 }
@@ -158,8 +162,7 @@ fn tcp_failure(address: SocketAddr, e: &io::Error) -> Failure {
 
 /// The server said nothing: why, and what to do.
 fn no_answer(address: &ControlAddress, e: Option<io::Error>) -> Failure {
-    let timed_out =
-        e.as_ref().is_some_and(|e| matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
+    let timed_out = e.as_ref().is_some_and(|e| matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
     let why = match (address, e) {
         _ if timed_out => format!("no answer within {} s; is that pen-dsr?", SILENCE.as_secs()),
         (_, Some(e)) if e.kind() == io::ErrorKind::FileTooLarge => {

@@ -98,9 +98,11 @@ fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
 fn set_duty(appliance: &mut Appliance, which: &Which, duty: Duty) -> Reply {
     let standing = standing_of(appliance, which)?;
     let left = appliance.counters().flows.live(standing.number);
-    if duty == Duty::Active && appliance.config().balance.backends.iter().any(|b| b.name == standing.name && b.maintenance)
+    if duty == Duty::Active
+        && appliance.config().balance.backends.iter().any(|b| b.name == standing.name && b.maintenance)
     {
-        let message = format!("{} is in maintenance: take it out with \"maintenance {} off\"", standing.name, standing.name);
+        let message =
+            format!("{} is in maintenance: take it out with \"maintenance {} off\"", standing.name, standing.name);
         return Err(Failure::usage(message));
     }
     appliance.direct(|director, now| director.set_duty(&standing.name, duty, left, now));
@@ -282,7 +284,8 @@ fn flows(appliance: &Appliance, which: Option<&Which>) -> Result<Answer, Failure
     if which.is_none() {
         lines.push(format!("in all: {} remembered, those that are ending included", counters.total()));
     }
-    let per_server: Value = standings.iter().map(|s| json!({ "name": s.name, "flows": counters.live(s.number) })).collect();
+    let per_server: Value =
+        standings.iter().map(|s| json!({ "name": s.name, "flows": counters.live(s.number) })).collect();
     let json = json!({
         "servers": per_server,
         "total": counters.total(),

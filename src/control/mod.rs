@@ -2,6 +2,6 @@
 
 pub mod client;
 pub mod command;
+pub mod execute;
 pub mod server;
 pub mod wire;
-pub mod execute;

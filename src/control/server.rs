@@ -82,7 +82,8 @@ impl Listeners {
         addresses.iter().map(|address| bind::open(address, owner)).collect::<Result<_, _>>().map(Listeners)
     }
 
-    /// Starts to accept. The receiver gives what is asked for; it stays open as long as the server is there.
+    /// Starts to accept. The receiver gives what is asked for; it stays open as long as the server is there. Keep it as
+    /// long: who waits in it when it is dropped hears nothing until his time is up or the server ends.
     ///
     /// # Errors
     /// The system gives no threads or descriptors.

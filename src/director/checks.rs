@@ -103,7 +103,8 @@ impl Director {
     fn start_round(&mut self, index: usize, now: Instant) {
         let targets = self.targets();
         let first = self.servers[index].next_target % targets.len().max(1);
-        let chosen: Vec<(IpAddr, u16)> = targets.iter().cycle().skip(first).take(targets.len().min(ROUND)).copied().collect();
+        let chosen: Vec<(IpAddr, u16)> =
+            targets.iter().cycle().skip(first).take(targets.len().min(ROUND)).copied().collect();
         self.servers[index].next_target = first + chosen.len();
         let check = self.balance.health.check.clone();
         let mut round = Vec::new();
@@ -117,7 +118,8 @@ impl Director {
             };
             let target = Target { vip, vip_port, source, local_port: self.next_port() };
             let seed = self.seed.wrapping_add(u64::from(target.local_port) << 32).wrapping_add(index as u64);
-            let timeout = self.servers[index].health.as_ref().map_or(self.balance.health.policy.timeout, |h| h.timeout());
+            let timeout =
+                self.servers[index].health.as_ref().map_or(self.balance.health.policy.timeout, |h| h.timeout());
             round.push(Probe::start(&check, target, timeout, seed, now));
         }
         self.servers[index].round = round;

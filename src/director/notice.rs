@@ -159,7 +159,9 @@ impl fmt::Display for Notice {
             Notice::Duty { name, duty: Duty::Draining, left } => {
                 write!(f, "backend {name} is being drained: it keeps its {left} flows and gets no new clients")
             }
-            Notice::Duty { name, duty: Duty::Drained, .. } => write!(f, "backend {name} is drained: it has no flows left"),
+            Notice::Duty { name, duty: Duty::Drained, .. } => {
+                write!(f, "backend {name} is drained: it has no flows left")
+            }
             Notice::Duty { name, duty: Duty::Maintenance, left } => {
                 write!(f, "backend {name} is in maintenance: its {left} flows go to the others")
             }
@@ -177,7 +179,9 @@ impl fmt::Display for Notice {
             Notice::Emergency { name } => write!(f, "no backend is left: the emergency backend {name} serves"),
             Notice::SomeBackend => f.write_str("there are backends again: clients are served"),
             Notice::TakenOver => f.write_str("this balancer has the virtual addresses now and announces them"),
-            Notice::Silent => f.write_str("another balancer has the virtual addresses: nothing is answered for them any more"),
+            Notice::Silent => {
+                f.write_str("another balancer has the virtual addresses: nothing is answered for them any more")
+            }
             Notice::VipClaimed { address, mac, backend: None } => write!(
                 f,
                 "VIP {address} IS CLAIMED BY ANOTHER HOST, {mac}: clients may reach it instead of us; take the address away there"

@@ -19,8 +19,7 @@ fn director(now: Instant) -> Director {
         backends: vec![backend(11), backend(12)],
         ..Balance::default()
     };
-    let segment =
-        Segment { ipv4: vec![("10.0.0.2".parse().unwrap(), 24)], ..Segment::new(Station::new(OWN)) };
+    let segment = Segment { ipv4: vec![("10.0.0.2".parse().unwrap(), 24)], ..Segment::new(Station::new(OWN)) };
     Director::new(Arc::new(balance), segment, Start::default(), now)
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Engine, Event, ether, icmp, ip, protocol};
+use super::{Engine, Event, ether};
+use crate::probe;
 use crate::verdict::{DropReason, Verdict};
 
 impl Engine {
@@ -18,22 +19,10 @@ impl Engine {
         self.neighbor_discovery(frame, eth)
     }
 
-    /// Is the packet from a VIP, or an ICMP error about a packet from here to a VIP?
+    /// Is the packet from a VIP to a probe's source, or an ICMP message about a packet that went the other way?
     fn answers_probe(&self, frame: &[u8], eth: &ether::Header) -> bool {
-        let Ok(header) = ip::parse(eth.ethertype, &frame[eth.payload..]) else {
-            return false;
-        };
-        if self.tables.vip(header.source).is_some() {
-            return true;
-        }
-        if !matches!(header.protocol, protocol::ICMP | protocol::ICMPV6) || header.fragment.is_some() {
-            return false;
-        }
-        match icmp::parse(header.protocol, &frame[eth.payload + header.payload..eth.payload + header.end]) {
-            Ok(icmp::Message::Error(quote)) => {
-                quote.source == header.destination && self.tables.vip(quote.destination).is_some()
-            }
-            _ => false,
-        }
+        let key = probe::key_of(&frame[eth.payload..]);
+        let sources = &self.tables.settings().probe_sources;
+        key.is_some_and(|(vip, source, _)| self.tables.vip(vip).is_some() && sources.contains(&source))
     }
 }

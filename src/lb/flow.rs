@@ -96,7 +96,8 @@ pub enum Stage {
 }
 
 impl Stage {
-    fn from_byte(byte: u8) -> Option<Stage> {
+    /// The stage with the number `byte`.
+    pub(crate) fn from_byte(byte: u8) -> Option<Stage> {
         Some(match byte {
             1 => Stage::Opening,
             2 => Stage::Adopted,
@@ -167,6 +168,22 @@ pub struct Found {
     place: Place,
 }
 
+/// A flow as one balancer tells another of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its name, by a key that both have.
+    pub tag: Tag,
+    /// Who has it.
+    pub owner: Owner,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Since its last packet.
+    pub idle: Duration,
+}
+
+/// Records that may wait to be fetched; what comes beyond is told in the next round.
+const RECORDS: usize = 8192;
+
 /// Where an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -186,6 +203,8 @@ pub struct FlowTable {
     tick: u32,
     cursor: usize,
     swept: Instant,
+    /// What another balancer is to be told, if one is.
+    records: Option<Vec<Record>>,
 }
 
 /// The timeouts in ticks.
@@ -240,6 +259,7 @@ impl FlowTable {
             tick: base as u32,
             cursor: 0,
             swept: now,
+            records: None,
         };
         if table.memory.is_inherited() {
             table.take_stock(is_known);
@@ -282,6 +302,52 @@ impl FlowTable {
         &self.counters
     }
 
+    /// From now on another balancer is told of flows, or is not.
+    pub fn share(&mut self, shared: bool) {
+        if shared != self.records.is_some() {
+            self.records = shared.then(|| Vec::with_capacity(RECORDS));
+        }
+    }
+
+    /// What another balancer is to be told: flows that have moved to the main table, and those that have ended; and in
+    /// each round through the table, all that it holds. Empty, without an allocation, if there is nothing.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        match &mut self.records {
+            Some(records) if !records.is_empty() => std::mem::replace(records, Vec::with_capacity(RECORDS)),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Another balancer tells of a flow. What is known here already, and is not `trusted` less than that, stays.
+    pub fn learn(&mut self, record: &Record, trusted: bool) {
+        let Record { tag, owner, stage, idle } = *record;
+        let ticks = u32::try_from(idle.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX / 2);
+        if (stage as u8) < (Stage::Young as u8) || ticks >= self.limits.of(stage) {
+            return;
+        }
+        if let Some(found) = self.find(tag) {
+            if !trusted {
+                return;
+            }
+            self.remove(found);
+        }
+        let (main, _) = self.shape.places(tag);
+        let (limits, tick) = (self.limits, self.tick);
+        let set = &mut self.memory.sets()[main];
+        let Some(way) = room(set, &limits, tick) else {
+            self.counters.full.add(1);
+            return;
+        };
+        if set.tags[way] != 0 {
+            self.counters.evicted.add(1);
+            forget(&self.counters, set, way);
+        }
+        set.tags[way] = tag.0;
+        set.entries[way] = entry(owner, stage, tick.wrapping_sub(ticks));
+        self.counters.added(owner.backend, stage.is_live());
+        self.counters.learnt.add(1);
+    }
+
     /// Changes the timeouts; also those of the flows that are known.
     pub fn set_timeouts(&mut self, timeouts: &Timeouts) {
         self.limits = Limits::new(timeouts);
@@ -317,8 +383,13 @@ impl FlowTable {
         self.cursor = if index + 1 >= self.shape.sets() { 0 } else { index + 1 };
         let set = &mut self.memory.sets()[index];
         for way in 0..WAYS {
-            if set.tags[way] != 0 && is_expired(&self.limits, self.tick, &set.entries[way]) {
+            if set.tags[way] == 0 {
+                continue;
+            }
+            if is_expired(&self.limits, self.tick, &set.entries[way]) {
                 forget(&self.counters, set, way);
+            } else if index < self.shape.main {
+                note(&mut self.records, self.tick, Tag(set.tags[way]), &set.entries[way]);
             }
         }
     }
@@ -369,6 +440,9 @@ impl FlowTable {
         if stage != found.stage {
             entry.stage = stage as u8;
             self.counters.moved(found.owner.backend, found.stage.is_live(), stage.is_live());
+            if index < self.shape.main {
+                note(&mut self.records, tick, tag, entry);
+            }
         }
     }
 
@@ -390,6 +464,7 @@ impl FlowTable {
         set.tags[way] = tag.0;
         set.entries[way] = entry(found.owner, stage, tick);
         self.counters.added(found.owner.backend, stage.is_live());
+        note(&mut self.records, tick, tag, &set.entries[way]);
         let nursery = &mut self.memory.sets()[found.place.set];
         forget(&self.counters, nursery, found.place.way);
     }
@@ -438,10 +513,24 @@ impl FlowTable {
     /// Every flow that is remembered, expired or not: name, owner, stage.
     pub fn flows(&mut self) -> impl Iterator<Item = (Tag, Owner, Stage)> {
         self.memory.sets().iter().flat_map(|set| {
-            set.tags.iter().zip(&set.entries).filter(|(tag, _)| **tag != 0).filter_map(|(tag, entry)| {
-                Stage::from_byte(entry.stage).map(|stage| (Tag(*tag), owner(entry), stage))
-            })
+            set.tags
+                .iter()
+                .zip(&set.entries)
+                .filter(|(tag, _)| **tag != 0)
+                .filter_map(|(tag, entry)| Stage::from_byte(entry.stage).map(|stage| (Tag(*tag), owner(entry), stage)))
         })
+    }
+}
+
+/// Another balancer is to be told of this flow, if one is.
+#[inline]
+fn note(records: &mut Option<Vec<Record>>, tick: u32, tag: Tag, entry: &Entry) {
+    let Some(records) = records.as_mut().filter(|records| records.len() < RECORDS) else {
+        return;
+    };
+    if let Some(stage) = Stage::from_byte(entry.stage) {
+        let idle = Duration::from_millis(u64::from(tick.wrapping_sub(entry.seen)) * TICK_MS);
+        records.push(Record { tag, owner: owner(entry), stage, idle });
     }
 }
 

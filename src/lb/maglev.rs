@@ -45,7 +45,8 @@ impl Member {
 
     /// Does it take `slot`, if that is its own? More slots with every percent, and never one less.
     fn takes(&self, slot: usize) -> bool {
-        self.share >= 100 || (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < (1 << 32) / 100 * u64::from(self.share)
+        self.share >= 100
+            || (slot as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < (1 << 32) / 100 * u64::from(self.share)
     }
 }
 
@@ -209,11 +210,7 @@ mod tests {
     use super::*;
 
     fn members(weights: &[u32]) -> Vec<Member> {
-        weights
-            .iter()
-            .enumerate()
-            .map(|(i, &weight)| Member::up(&format!("10.0.0.{i}"), weight))
-            .collect()
+        weights.iter().enumerate().map(|(i, &weight)| Member::up(&format!("10.0.0.{i}"), weight)).collect()
     }
 
     fn build(members: &[Member]) -> Table {

@@ -161,6 +161,8 @@ pub struct Settings {
     pub tarpit: Option<Arc<TarpitList>>,
     /// Another balancer has the VIPs: nothing is answered for them, but what comes is passed on.
     pub silent: bool,
+    /// Another balancer is told of flows.
+    pub shares: bool,
     /// How long flows are remembered.
     pub timeouts: Timeouts,
 }

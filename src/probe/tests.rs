@@ -329,6 +329,20 @@ fn a_redirect_tells_a_backend_without_the_vip() {
     }
 }
 
+/// `packet` as the first of two fragments, with right checksums.
+fn fragment(target: Target, packet: &[u8]) -> Vec<u8> {
+    if target.vip.is_ipv6() {
+        let header = [protocol::UDP, 0, 0, 1, 0, 0, 0, 7];
+        return reply(target, protocol::FRAGMENT, [&header, upper(packet)].concat(), usize::MAX - 2);
+    }
+    let mut packet = packet.to_vec();
+    packet[6] = 0x20;
+    packet[10..12].fill(0);
+    let sum = crate::wire::checksum::Sum::default().bytes(&packet[..20]).checksum();
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
 #[test]
 fn what_is_not_the_probes_own_is_ignored() {
     for target in FAMILIES {
@@ -353,6 +367,7 @@ fn what_is_not_the_probes_own_is_ignored() {
             good[..good.len() - 1].to_vec(),
             damaged,
             header,
+            fragment(target, &good),
             icmp_error(Target { source: vip, ..target }, vip, unreachable, &sent),
             segment(target, PORT, 0, 0, RST | ACK, &[]),
             reply(target, protocol::ROUTING, vec![protocol::UDP; 8], 2),

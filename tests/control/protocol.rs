@@ -144,7 +144,9 @@ fn a_line_may_come_in_pieces() {
 #[test]
 fn garbage_is_an_error_or_a_command_without_control_characters() {
     let bench = Bench::new();
-    for garbage in [&b"serv\xffers\n"[..], b"servers\0\n", b"\x1b[2J\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"] {
+    for garbage in
+        [&b"serv\xffers\n"[..], b"servers\0\n", b"\x1b[2J\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n"]
+    {
         let mut client = bench.connect();
         client.say(garbage);
         let reply = client.rest();
@@ -253,8 +255,9 @@ fn clients_that_leave_in_the_middle_hurt_nobody() {
         drop(bench.connect());
         let mut client = bench.connect_tcp();
         client.say("large 5000000\n");
-        client.0.get_ref().shutdown(Shutdown::Both).unwrap();
+        let _ = client.0.get_ref().shutdown(Shutdown::Both);
+        // Who comes last is accepted last: all the others have been.
+        bench.assert_alive();
+        bench.await_silence();
     }
-    bench.await_silence();
-    bench.assert_alive();
 }

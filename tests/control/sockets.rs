@@ -59,14 +59,9 @@ fn a_socket_cannot_be_given_away_without_privileges() {
 
 #[test]
 fn the_socket_goes_with_the_server() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     let (path, tcp) = (bench.path(), bench.tcp());
     assert!(path.exists());
-    let Bench { ref directory, .. } = bench;
-    let kept = directory.path().join("kept");
-    fs::rename(&path, &kept).unwrap();
-    fs::rename(&kept, &path).unwrap();
-    let mut bench = bench;
     bench.server = None;
     assert!(!path.exists());
     for address in tcp {
@@ -100,12 +95,12 @@ fn a_socket_that_may_not_be_removed_any_more_is_left() {
         return;
     }
     let mut bench = Bench::new();
-    let mode = |mode| fs::set_permissions(bench.directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-    mode(0o500);
+    let directory = bench.directory.path().to_owned();
+    let set_mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o500);
     bench.server = None;
     assert!(bench.path().exists());
-    let mode = |mode| fs::set_permissions(bench.directory.path(), fs::Permissions::from_mode(mode)).unwrap();
-    mode(0o700);
+    set_mode(0o700);
     drop(open(&bench.path()).expect("the next start takes its place"));
 }
 

@@ -25,7 +25,8 @@ fn configure(lab: &Lab, backends: &[(u8, u32)]) {
 fn start(lab: &Lab, host: &str, options: &[&str], backends: usize) -> Process {
     let (file, control) = (lab.path("pen-dsr.toml"), lab.path(&format!("{host}.sock")));
     let flows = lab.path(&format!("{host}.flows"));
-    let mut words = vec!["-c", &file, "-C", &control, "--flow-file", &flows];
+    // Small, as it is looked through at the start, which takes its time in a program that is not optimized.
+    let mut words = vec!["-c", &file, "-C", &control, "--flow-file", &flows, "--flow-entries", "65536"];
     words.extend(options);
     lab.balancer_on(host, &words, backends)
 }
@@ -79,9 +80,13 @@ fn two_hundred_connections_live_through_every_change() {
         nobody_broke(&load, "one is drained");
         lab.ctl("lb.sock", "undrain 10.0.0.12");
         nobody_broke(&load, "it is not drained any more");
+        // One that is taken off the list loses its connections, so it is drained before.
+        lab.ctl("lb.sock", "drain 10.0.0.14");
+        let closed = load.close("be4");
+        wait_until("the end of draining", || state(lab, "10.0.0.14") == "drained");
         reload(lab, &balancer, &three);
-        assert!(!lab.ctl("lb.sock", "table").contains("10.0.0.14"));
-        nobody_broke(&load, "a backend is taken off the list, with its connections");
+        assert_eq!(state(lab, "10.0.0.14"), "-");
+        nobody_broke(&load, &format!("one is drained, until {closed} connections are closed, and taken off the list"));
 
         for round in 0..50 {
             let weights = [(11, 1 + round % 5), (12, 1 + round % 3), (13, 2), (14, 3)];
@@ -95,12 +100,13 @@ fn two_hundred_connections_live_through_every_change() {
         balancer.signal(Signal::SIGHUP);
         balancer.wait_for("the refusal", |log| log.contains("wieght"));
         let (status, said) = lab.try_run("lb", &[PEN_DSR, "check", "-c", &lab.path("pen-dsr.toml")]);
-        assert_eq!(status.code(), Some(65), "{said}");
-        assert!(said.contains("line 3") && said.contains("wieght"), "{said}");
+        assert_eq!(status.code(), Some(78), "{said}");
+        assert!(said.contains("pen-dsr.toml:3:1") && said.contains("wieght"), "{said}");
         load.more(10);
         nobody_broke(&load, "a reload is refused");
 
-        reload(lab, &balancer, &three);
+        // By this table, most connections would be elsewhere: only the flow file knows better.
+        reload(lab, &balancer, &[(11, 1), (12, 1), (13, 20)]);
         let before = load.backends();
         balancer.signal(Signal::SIGKILL);
         balancer.end();

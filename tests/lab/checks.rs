@@ -31,8 +31,23 @@ impl<'a> Watched<'a> {
 
     /// `event` happens; the log says that be1 is down, for this `reason`.
     fn leaves(&self, what: &str, reason: &str, event: impl FnOnce()) {
-        let took = self.says(&["10.0.0.11 is down", reason], event);
+        let before = self.balancer.output().len();
+        let began = Instant::now();
+        event();
+        let mut out = None;
+        self.balancer.wait_for(&format!("{what}: {reason}"), |log| {
+            let new =
+                || log.get(before..).unwrap_or_default().lines().filter(|line| line.contains("10.0.0.11 is down"));
+            if out.is_none() {
+                out = new().next().map(|first| (began.elapsed(), first.contains(reason)));
+            }
+            new().any(|line| line.contains(reason))
+        });
+        let (took, at_once) = out.expect("a line");
         println!("{what}: out after {} ms (at most {} ms): {reason}", took.as_millis(), INTERVAL * FALL + 1000);
+        if !at_once {
+            println!("  which is said after {} ms, and another reason before", began.elapsed().as_millis());
+        }
     }
 
     /// `event` happens; be1 is in service again.

@@ -280,7 +280,7 @@ impl Process {
     }
 
     /// Waits until its output satisfies `test`.
-    pub fn wait_for(&self, what: &str, test: impl Fn(&str) -> bool) {
+    pub fn wait_for(&self, what: &str, mut test: impl FnMut(&str) -> bool) {
         wait_until(what, || test(&self.output()));
     }
 

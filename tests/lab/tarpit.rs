@@ -2,10 +2,12 @@
 
 use crate::harness::{BACKENDS, Lab, Process, VIP4, VIP6, lab, number_after, skipped_for_want_of_users, wait_until};
 
-/// The list: of 10.0.0.0/24 all but 10.0.0.0 to .31, where the lab's hosts are. The VIP is in it.
-const LIST: [&str; 8] = [
+/// The list: of 10.0.0.0/24 all but 10.0.0.0 to .31, where the lab's hosts are, and the VIP.
+const LIST: [&str; 10] = [
     "-O",
     "acl 5 deny 10.0.0.0/27",
+    "-O",
+    "acl 5 deny 10.0.0.100",
     "-O",
     "acl 5 permit 10.0.0.0 255.255.255.0",
     "-O",
@@ -33,7 +35,7 @@ fn mac_of(lab: &Lab, address: &str) -> String {
 fn scanners_find_it_open_and_clients_hang_to_their_own_timeout() {
     let name = "tarpit::scanners_find_it_open_and_clients_hang_to_their_own_timeout";
     lab(name, &["--backends", "1"], &["nmap", "curl"], |lab| {
-        let balancer = balancer(lab, &BACKENDS[..1]);
+        let _balancer = balancer(lab, &BACKENDS[..1]);
         for (family, address) in [("-4", "10.0.0.200"), ("-4", "10.0.0.77"), ("-6", "fd00::200")] {
             let mut words = vec!["nmap", "-n", "-Pn", "-p", "22,80,31337", address];
             words.extend((family == "-6").then_some(family));
@@ -57,7 +59,6 @@ fn scanners_find_it_open_and_clients_hang_to_their_own_timeout() {
         assert!(!status.success() && said.contains(" 0 received"), "pings vanish: {said}");
         assert!(!said.contains("nreachable"), "nobody says so: {said}");
         assert_eq!(mac_of(lab, "10.0.0.202"), BALANCER_MAC);
-        assert!(balancer.statistics().contains("tarpit"), "{}", balancer.output());
     });
 }
 
@@ -79,14 +80,14 @@ fn tcpdump_finds_nothing_wrong_with_its_answers() {
         wait_until("six answers", || read().matches("Flags [S.]").count() >= 6);
         let said = read();
         assert_eq!(said.matches("Flags [").count(), said.matches("(correct)").count(), "{said}");
-        for complaint in ["incorrect", "bad", "truncated", "wrong", "[|"] {
+        for complaint in ["incorrect", "bad ", "bad-", "truncated", "[|"] {
             assert!(!said.contains(complaint), "{complaint:?} in {said}");
         }
         assert!(
             said.contains("options [mss 536], length 0") && said.contains("options [mss 1220], length 0"),
             "{said}"
         );
-        println!("{}", said.lines().filter(|line| line.contains("Flags [S.]")).take(1).collect::<String>().trim());
+        println!("{}", said.lines().find(|line| line.contains("Flags [S.]")).unwrap_or_default().trim());
     });
 }
 
@@ -95,18 +96,19 @@ fn addresses_in_use_and_the_vip_are_left_alone() {
     let name = "tarpit::addresses_in_use_and_the_vip_are_left_alone";
     lab(name, &["--backends", "2"], &["nginx", "curl", "ping"], |lab| {
         let _web = ["be1", "be2"].map(|host| lab.nginx(host, b""));
-        // Backends whose addresses the list permits.
-        lab.run("be1", &["ip", "address", "add", "10.0.0.111/24", "dev", "eth0"]);
-        lab.run("be2", &["ip", "address", "add", "10.0.0.112/24", "dev", "eth0"]);
+        let _balancer = balancer(lab, &BACKENDS[..2]);
+        // An address that the list permits, which this host takes later.
         lab.run("lb", &["ip", "address", "add", "10.0.0.40/24", "dev", "eth0"]);
-        let _balancer = balancer(lab, &["10.0.0.111", "10.0.0.112"]);
+        wait_until("the host's new address", || {
+            lab.try_run("client", &["ping", "-n", "-c", "1", "-W", "1", "10.0.0.40"]).0.success()
+        });
         for n in [1, 3, 4] {
             lab.curl(&format!("10.0.0.{n}"), "http://10.0.0.100/").expect("the VIP serves");
             lab.curl(&format!("fd00::{n}"), "http://[fd00::100]/").expect("the VIP serves by IPv6");
         }
         for (address, mac) in [
-            ("10.0.0.111", "02:00:00:00:00:11"),
-            ("10.0.0.112", "02:00:00:00:00:12"),
+            ("10.0.0.11", "02:00:00:00:00:11"),
+            ("10.0.0.12", "02:00:00:00:00:12"),
             ("10.0.0.40", BALANCER_MAC),
             ("10.0.0.100", BALANCER_MAC),
         ] {
@@ -120,7 +122,7 @@ fn addresses_in_use_and_the_vip_are_left_alone() {
 fn a_host_that_takes_an_address_gets_it() {
     let name = "tarpit::a_host_that_takes_an_address_gets_it";
     lab(name, &["--backends", "2"], &["ping"], |lab| {
-        let _balancer = balancer(lab, &BACKENDS[..1]);
+        let balancer = balancer(lab, &BACKENDS[..1]);
         // Not a backend any more, but a host that asks in the name of the address that it speaks for.
         let plain = "for each in all eth0; do
             echo 0 >/proc/sys/net/ipv4/conf/$each/arp_ignore; echo 0 >/proc/sys/net/ipv4/conf/$each/arp_announce
@@ -143,12 +145,16 @@ fn a_host_that_takes_an_address_gets_it() {
             &["sh", "-c", "ping -n -c 1 -W 3 -I 10.0.0.202 10.0.0.9; ping -n -c 1 -W 3 -I fd00::202 fd00::9"],
         );
 
+        // Two answers would be a race: the balancer must not say anything.
+        let answers = || number_after(&balancer.statistics(), "answered ");
+        let before = answers();
+        assert!(before >= 2, "the tarpit's to the client");
         lab.run("client", &["ip", "neigh", "flush", "all"]);
         lab.run("client", &["ping", "-n", "-c", "1", "-W", "3", "10.0.0.202"]);
         lab.run("client", &["ping", "-n", "-c", "1", "-W", "3", "fd00::202"]);
         let host = "02:00:00:00:00:12";
         assert_eq!((mac_of(lab, "10.0.0.202"), mac_of(lab, "fd00::202")), (host.into(), host.into()));
-        lab.run("client", &["ping", "-n", "-c", "3", "-i", "0.3", "-W", "3", "10.0.0.202"]);
+        assert_eq!(answers(), before);
     });
 }
 

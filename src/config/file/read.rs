@@ -130,6 +130,7 @@ impl Reader<'_> {
         let standby = self.switch("standby", &file.standby);
         let flow_entries = self.number("flow-entries", &file.flow_entries, limits::FLOW_ENTRIES)?;
         let flow_file = self.parsed("flow-file", file.flow_file.as_ref(), path)?;
+        let peer = self.parsed("peer", file.peer.as_ref(), super::super::parse_peer)?;
         for address in &file.control {
             let address = self.parsed("control", Some(address), FromStr::from_str)?;
             self.config.process.control.extend(address);
@@ -149,6 +150,7 @@ impl Reader<'_> {
         set(&mut process.standby, standby);
         set(&mut process.flow_entries, flow_entries.map(|n| (n as usize).next_power_of_two()));
         process.flow_file = flow_file.or(process.flow_file.take());
+        process.peer = peer.or(process.peer);
         Ok(())
     }
 

@@ -42,6 +42,7 @@ impl From<&Config> for File {
             standby: switch(process.standby),
             flow_entries: number(process.flow_entries as u32),
             flow_file: process.flow_file.as_deref().and_then(path),
+            peer: process.peer.and_then(text),
             balance: BalanceTable {
                 hash_port: switch(balance.hash_port),
                 seed: text(format_args!("{:x}", balance.seed.0)),

@@ -54,7 +54,9 @@ fn open_tcp(address: SocketAddr) -> Result<Listener, Failure> {
     };
     open().map_err(|e: io::Error| {
         let (code, remedy) = match e.kind() {
-            io::ErrorKind::AddrInUse => (Sysexit::Unavailable, "another program has it; stop that one or take another port"),
+            io::ErrorKind::AddrInUse => {
+                (Sysexit::Unavailable, "another program has it; stop that one or take another port")
+            }
             io::ErrorKind::AddrNotAvailable => (Sysexit::Unavailable, "it has to be an address of this host"),
             io::ErrorKind::PermissionDenied => (Sysexit::NoPerm, "start as root, or take a port above 1023"),
             _ => (Sysexit::OsErr, "name another with -C"),
@@ -83,8 +85,11 @@ fn open_unix(path: &Path, owner: Option<&User>) -> Result<Listener, Failure> {
     if let Some(owner) = owner.filter(|owner| owner.uid != geteuid()) {
         // Never what a link points to that somebody may have put there.
         lchown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).map_err(|e| {
-            let message =
-                format!("control socket {}: it cannot be given to user {}: {e}: start as root", path.display(), owner.name);
+            let message = format!(
+                "control socket {}: it cannot be given to user {}: {e}: start as root",
+                path.display(),
+                owner.name
+            );
             Failure::new(Sysexit::NoPerm, message)
         })?;
     }
@@ -107,7 +112,7 @@ fn bind_for_owner(socket: &Socket, path: &Path) -> io::Result<()> {
         umask(before);
         bound?;
     }
-    if fs::symlink_metadata(path)?.mode() & 0o777 != u32::from(mode.bits()) {
+    if fs::symlink_metadata(path)?.mode() & 0o777 != 0o600 {
         let narrowed = fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink);
         if let Err(e) = narrowed {
             let _ = fs::remove_file(path);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{TryRecvError, bounded, select};
 use socket2::Socket;
 use tracing::debug;
 
@@ -88,6 +88,10 @@ fn ask(shared: &Shared, line: String, trusted: bool) -> Reply {
     let patience = shared.limits.answer;
     let until = Instant::now() + patience;
     let ending = || Err(unavailable("the balancer is ending"));
+    // Half a line that the end of the server has cut off is no command.
+    if shared.stopped.try_recv() == Err(TryRecvError::Disconnected) {
+        return ending();
+    }
     let (reply, answer) = bounded(1);
     select! {
         send(shared.requests, Request { line, trusted, reply }) -> sent => if sent.is_err() {

@@ -23,6 +23,18 @@ pub struct Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub(super) u64);
 
+impl Tag {
+    /// As it goes over the wire.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Back from there; 0 is nobody's.
+    pub(crate) fn from_number(number: u64) -> Option<Tag> {
+        (number != 0).then_some(Tag(number))
+    }
+}
+
 impl Flow {
     /// SipHash-1-3 of client, VIP, client's port, VIP's port (network order) and protocol.
     #[inline]

@@ -1,0 +1,252 @@
+//! Wrong configurations, each with what is said about it and the exit code, through `pen-dsr check`.
+
+use crate::call::Folder;
+
+/// What is enough to run.
+const ENOUGH: &str = "interface = \"eth0\"\n[[vip]]\naddress = \"10.0.0.100\"\nport = 80\n[[backend]]\nhost = \"10.0.0.11\"\n";
+
+/// Files: their text, where `¶` stands at the place that has to be named, and words of the message. A `+` at
+/// an end stands for what is enough.
+const FILES: &[(&str, &[&str])] = &[
+    // No TOML, or another one.
+    ("interface = ¶eth0", &["quotes"]),
+    ("interface = \"eth0\"\n¶interface = \"eth1\"", &["duplicate key", "leave one out"]),
+    ("[balance¶\nseed = \"1\"", &["TOML"]),
+    ("¶interfaec = \"eth0\"", &["\"interfaec\"", "\"interface\" is one"]),
+    ("[balance]\n¶client_acl = 1", &["\"client-acl\" is one"]),
+    ("[¶balnce]\nseed = \"1\"", &["\"balance\" is one"]),
+    ("[[vip]]\naddress = \"10.0.0.100\"\n¶wibble = 1", &["these are known: address, port"]),
+    ("+[¶healht]\ncheck = \"tcp\"", &["\"health\" is one"]),
+    ("interface = ¶5", &["integer `5`", "texts have quotes"]),
+    ("busy-poll = ¶\"100\"", &["expected a whole number", "numbers and true or false have none"]),
+    ("daemon = ¶\"yes\"", &["boolean"]),
+    ("debug = ¶1.5", &["floating point"]),
+    ("¶[[backend]]\nweight = 1", &["\"host\" is missing", "add it"]),
+    ("¶[[vip]]\nport = 80", &["\"address\" is missing"]),
+    ("¶[tarpit]\nrate = 5", &["\"acl\" is missing"]),
+    // One setting.
+    ("busy-poll = ¶1000001", &["0 to 1000000"]),
+    ("vip-mac = ¶\"02:00:00:00:00\"", &["MAC"]),
+    ("vip-mac = ¶\"ff:ff:ff:ff:ff:ff\"", &["one station"]),
+    ("log-format = ¶\"xml\"", &["human or json"]),
+    ("control = [\"/run/x\", ¶\"8888\"]", &["127.0.0.1:8888"]),
+    ("flow-entries = ¶100", &["1024 to 67108864"]),
+    ("pidfile = ¶\"\"", &["leave the key out"]),
+    ("[balance]\nseed = ¶\"xyz\"", &["hexadecimal"]),
+    ("[balance]\ntable-size = ¶65536", &["prime", "65537"]),
+    ("[balance]\nprotocol = ¶\"sctp\"", &["tcp, udp, all"]),
+    ("[balance]\nneighbor-interval = ¶0", &["1 to 3600"]),
+    ("[balance]\npanic-threshold = ¶101", &["0 to 100"]),
+    ("[balance]\nemergency = ¶\"be 1\"", &["\"be 1\" is not a host"]),
+    ("[[vip]]\naddress = ¶\"10.0.0.300\"", &["10.0.0.300", "without port or prefix"]),
+    ("[[vip]]\naddress = ¶\"10.0.0.100:80\"", &["without port or prefix"]),
+    ("[[vip]]\naddress = ¶\"224.0.0.1\"", &["one host"]),
+    ("[[vip]]\naddress = \"10.0.0.100\"\nport = ¶65536", &["0 to 65535"]),
+    ("[[vip]]\naddress = \"10.0.0.100\"\nwhen-empty = ¶\"close\"", &["neither drop nor reject"]),
+    ("[[vip]]\naddress = \"10.0.0.100\"\nclient-acl = ¶10", &["0 to 9"]),
+    ("[[backend]]\nhost = ¶\"10.0.0.300\"", &["no IPv4 address either"]),
+    ("[[backend]]\nhost = ¶\"be1:80\"", &["\"be1:80\" is not a host"]),
+    ("[[backend]]\nhost = \"10.0.0.11\"\naddress = ¶\"10.0.0.12\"", &["an address already"]),
+    ("[[backend]]\nhost = \"be1\"\nmac = ¶\"zz\"", &["MAC"]),
+    ("[[backend]]\nhost = \"be1\"\nweight = ¶-1", &["0 to 1000000"]),
+    ("[[backend]]\nhost = \"be1\"\n[[backend]]\nhost = ¶\"be1\"", &["given twice"]),
+    ("[health]\ncheck = ¶\"htpp\"", &["\"http\" is one"]),
+    ("[health]\ncheck = ¶\"dns\"", &["name = \"www.example.org\""]),
+    ("[health]\ncheck = \"tcp\"\nport = ¶0", &["1 to 65535"]),
+    ("[health]\ncheck = \"tcp\"\npath = ¶\"/\"", &["path is of no use with check = \"tcp\"", "leave it out"]),
+    ("[health]\ncheck = \"http\"\nstatus = ¶\"2xx\"", &["100 to 599"]),
+    ("[health]\ncheck = \"udp\"\npayload = ¶[1, 256]", &["256 is not a byte"]),
+    ("[health]\nrise = ¶0", &["1 to 100"]),
+    ("[health]\nfall = ¶0", &["1 to 100"]),
+    ("[health]\ntimeout = ¶9", &["10 to 600000"]),
+    ("[health]\nsource = [\"10.0.0.2\", ¶\"10.0.0.3\"]", &["10.0.0.2 is the source of that family already"]),
+    ("[timeouts]\nestablished = ¶0", &["1 to 604800"]),
+    ("[acl]\n¶10 = [\"permit all\"]", &["numbers 0 to 9"]),
+    ("[acl]\n1 = [\"permit all\", ¶\"allow all\"]", &["neither permit nor deny"]),
+    ("[acl]\n1 = [¶\"permit 10.0.0.0 255.0.255.0\"]", &["gap"]),
+    ("[acl]\n1 = [¶\"permit 10.0.0.5/8\"]", &["10.0.0.0/8"]),
+    ("[acl]\n1 = []\n[tarpit]\nacl = 1\nrate = ¶0", &["1 to 1000000"]),
+    // One setting against another.
+    ("+[[vip]]\naddress = ¶\"10.0.0.100\"\nport = 80", &["given twice"]),
+    ("+[[vip]]\naddress = ¶\"10.0.0.100\"\nport = 80\nprotocol = \"udp\"", &["given twice, for tcp+udp and for udp"]),
+    ("+[[backend]]\nhost = \"be2\"\naddress = ¶\"10.0.0.11\"", &["same host as backend \"10.0.0.11\""]),
+    ("+[[backend]]\nhost = ¶\"10.0.0.100\"", &["loopback"]),
+    ("+[[backend]]\nhost = \"10.0.0.12\"\nport = ¶81", &["cannot change ports"]),
+    ("+[balance]\nemergency = ¶\"10.0.0.11\"", &["name another host"]),
+    ("+[balance]\nclient-acl = ¶3", &["list 3 has no rules", "acl 3 permit"]),
+    ("+[balance]\ncontrol-acl = ¶3\n[acl]\n3 = []", &["list 3 has no rules", "no control_acl"]),
+    ("+[[vip]]\naddress = \"10.0.0.101\"\nclient-acl = ¶4", &["list 4 has no rules"]),
+    ("+[tarpit]\nacl = ¶5", &["list 5 has no rules", "no tarpit_acl"]),
+    ("+[acl]\n5 = [\"permit 10.0.0.0/24\"]\n[tarpit]\nacl = ¶5", &["10.0.0.100", "'deny 10.0.0.100' in front"]),
+    (
+        "+[acl]\n5 = [\"deny 10.0.0.100\", \"permit 10.0.0.0/24\"]\n[tarpit]\nacl = ¶5",
+        &["a backend", "'deny 10.0.0.11' in front"],
+    ),
+    ("+[health]\ntimeout = ¶5000", &["5000 ms", "2000 ms", "lengthen the interval"]),
+    ("+[health]\ninterval = 1000\ndoubt-interval = ¶2000", &["shorten the doubt-interval"]),
+    ("+[health]\ncheck = \"http\"\npath = ¶\"health\"", &["slash"]),
+    ("+[health]\ncheck = \"http\"\nhost = ¶\"a b\"", &["host name"]),
+    ("+[health]\ncheck = \"http\"\nbody = ¶\"\"", &["body"]),
+    ("+[health]\ncheck = \"dns\"\nname = ¶\"a..b\"", &["domain name"]),
+    ("+[[vip]]\naddress = \"10.0.0.101\"\n[health]\ncheck = ¶\"tcp\"", &["10.0.0.101 is every port", "tcp:PORT"]),
+    ("+[[vip]]\naddress = \"10.0.0.101\"\n[health]\ncheck = ¶\"udp\"", &["udp check has no port"]),
+    ("+[health]\nsource = [¶\"10.0.0.100\"]", &["a virtual address"]),
+    ("+[health]\nsource = [¶\"10.0.0.11\"]", &["backend \"10.0.0.11\""]),
+    ("control = [¶\"127.0.0.1:8888\"]\n+", &["access list", "control_acl 1", "Unix socket"]),
+    ("pidfile = \"/run/x\"\nflow-file = ¶\"/run/x\"\n+", &["both pidfile and flow-file"]),
+];
+
+#[test]
+fn a_wrong_file_is_refused_at_its_line_and_column_with_the_remedy() {
+    for (marked, words) in FILES {
+        let marked = match marked.split_once('+') {
+            Some(("", rest)) => format!("{ENOUGH}{rest}"),
+            Some((front, "")) => format!("{front}{ENOUGH}"),
+            _ => (*marked).to_owned(),
+        };
+        let before = marked.split('¶').next().unwrap();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        let folder = Folder::new();
+        folder.file("wrong.toml", marked.replace('¶', ""));
+
+        let answer = folder.pen_dsr(&["check", "-c", "wrong.toml"]);
+        let complaint = &answer.complained;
+        assert_eq!(answer.code, Some(78), "{marked}: {complaint}{}", answer.said);
+        assert!(complaint.starts_with(&format!("pen-dsr: wrong.toml:{line}:{column}: `")), "{marked}: {complaint}");
+        for word in *words {
+            assert!(complaint.contains(word), "{marked}: {word:?} in {complaint}");
+        }
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+        assert_eq!(answer.said, "", "nothing is printed of a configuration that is wrong");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_with_the_remedy() {
+    const ENOUGH: &str = "-i eth0 10.0.0.100:80 10.0.0.11";
+    for (words, code, expected) in [
+        ("-i eth0", 64, "nothing to balance"),
+        ("-i eth0 10.0.0.100", 64, "no backends"),
+        ("10.0.0.100 10.0.0.11", 64, "-i IF"),
+        ("-i eth0 be1 be2", 64, "not a virtual address"),
+        ("-i eth0 10.0.0.100 10.0.0.11 10.0.0.11", 64, "same host"),
+        ("-i eth0 10.0.0.100 10.0.0.11@02:00:00:00:00:11 10.0.0.12@02:00:00:00:00:11", 64, "02:00:00:00:00:11, too"),
+        ("-i eth0 10.0.0.100 --vip 10.0.0.100 10.0.0.11", 64, "twice"),
+        ("-i eth0 10.0.0.100 10.0.0.300", 64, "no IPv4 address"),
+        ("-i eth0 10.0.0.100 no-such-host.invalid", 68, "/etc/hosts"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -e no-such-host.invalid", 68, "no-such-host.invalid"),
+        ("-i eth0/1 10.0.0.100 10.0.0.11", 64, "cannot be an interface"),
+        ("-i an-interface-too-long 10.0.0.100 10.0.0.11", 64, "15 bytes"),
+        ("--vip-mac 02:00:00:00:00:11 -i eth0 10.0.0.100 10.0.0.11@02:00:00:00:00:11", 64, "announced with"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -e 10.0.0.100", 64, "loopback"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -e 10.0.0.11", 64, "name another host"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check tcp", 64, "--check tcp:PORT"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check dns", 64, "a name to ask for"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check ping", 64, "\"ping\""),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check-interval 500 --check-timeout 1001", 64, "longer than the 500 ms"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check-interval 50", 64, "100 to 3600000"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --rise 0", 64, "1 to 100"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --fall x", 64, "1 to 100"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check-source 10.0.0.11", 64, "which is backend"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --check-source 10.0.0.2 --check-source 10.0.0.3", 64, "already"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --panic 101", 64, "0 to 100"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --when-empty close", 64, "neither drop nor reject"),
+        ("-i eth0 10.0.0.100 10.0.0.11 --flow-entries 67108865", 64, "1024 to 67108864"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -C 127.0.0.1:8888", 64, "control_acl 1"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -C localhost:8888", 64, "ADDRESS:PORT"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -p x --log-file x", 64, "its own path"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -f --daemon", 64, "cannot be used with"),
+        ("-c no-such-file.toml", 66, "no-such-file.toml"),
+        ("-i eth0 10.0.0.100 10.0.0.11 -F no-such-file", 66, "no-such-file"),
+    ] {
+        let folder = Folder::new();
+        let answer = folder.pen_dsr(&["check"].into_iter().chain(words.split(' ')).collect::<Vec<_>>());
+        assert_eq!(answer.code, Some(code), "{words}: {}{}", answer.complained, answer.said);
+        assert!(answer.complained.contains(expected), "{words}: {}", answer.complained);
+        assert!(!answer.complained.contains("panicked"), "{words}: {}", answer.complained);
+    }
+    assert_eq!(Folder::new().pen_dsr(&["check"].into_iter().chain(ENOUGH.split(' ')).collect::<Vec<_>>()).code, Some(0));
+}
+
+/// Commands that no configuration can be made of, and what is said.
+const COMMANDS: &[(&str, &str)] = &[
+    ("sevrers", "\"servers\" is one"),
+    ("servers", "asks and configures nothing"),
+    ("reload", "for a pen-dsr that runs"),
+    ("drain 10.0.0.11", "for a pen-dsr that runs"),
+    ("exit", "for a pen-dsr that runs"),
+    ("server 1 weight 2", "numbers 0 to 0"),
+    ("server 0 weight 2000000", "0 to 1000000"),
+    ("server 10.0.0.12 weight 2", "no backend \"10.0.0.12\""),
+    ("remove 10.0.0.11", "no backends"),
+    ("add 10.0.0.11", "same host"),
+    ("add 10.0.0.100", "loopback"),
+    ("acl 11 permit all", "0 to 9"),
+    ("acl 1 permit 10.0.0.0 255.0.255.0", "gap"),
+    ("client_acl 1", "list 1 has no rules"),
+    ("client_acl 1 10.0.0.9", "no virtual address here"),
+    ("control_acl 9", "list 9 has no rules"),
+    ("tarpit_acl 1", "list 1 has no rules"),
+    ("check tcp:99999", "65535"),
+    ("check_timeout 9000", "longer than the 2000 ms"),
+    ("source 10.0.0.100", "a virtual address"),
+    ("emergency 10.0.0.11", "name another host"),
+    ("include no-such-file", "no-such-file"),
+    ("debug 9", "0 to 2"),
+];
+
+#[test]
+fn a_wrong_command_is_refused_in_a_file_with_its_line() {
+    for (command, expected) in COMMANDS {
+        let folder = Folder::new();
+        folder.file("commands", format!("# a comment\n\n   {command}\n"));
+        let answer = folder.pen_dsr(&["check", "-i", "eth0", "10.0.0.100:80", "10.0.0.11", "-F", "commands"]);
+        let code = if command.starts_with("include") { 66 } else { 78 };
+        assert_eq!(answer.code, Some(code), "{command}: {}{}", answer.complained, answer.said);
+        assert!(answer.complained.contains(expected), "{command}: {}", answer.complained);
+        let place = format!("pen-dsr: commands:3: `{command}`: ");
+        // A file that cannot be read is itself what is at fault.
+        assert!(code == 66 || answer.complained.starts_with(&place), "{command}: {}", answer.complained);
+    }
+}
+
+#[test]
+fn a_wrong_command_is_refused_on_the_command_line() {
+    for (command, expected) in COMMANDS {
+        let answer = Folder::new().pen_dsr(&["check", "-i", "eth0", "10.0.0.100:80", "10.0.0.11", "-O", command]);
+        let code = if command.starts_with("include") { 66 } else { 64 };
+        assert_eq!(answer.code, Some(code), "{command}: {}{}", answer.complained, answer.said);
+        assert!(answer.complained.contains(expected), "{command}: {}", answer.complained);
+    }
+}
+
+#[test]
+fn files_that_are_no_text_or_include_themselves_are_refused() {
+    let folder = Folder::new();
+    folder.file("binary", [b'\n', 0xff, 0xfe]);
+    folder.file("loop", "include loop\n");
+    folder.file("huge", vec![b'\n'; (16 << 20) + 1]);
+    let enough = ["check", "-i", "eth0", "10.0.0.100:80", "10.0.0.11"];
+    for (option, file, code, expected) in [
+        ("-c", "binary", 78, "line 2 is no UTF-8"),
+        ("-F", "binary", 78, "line 2 is no UTF-8"),
+        ("-F", "loop", 78, "does one include itself?"),
+        ("-F", "huge", 78, "larger than 16 MiB"),
+        ("-c", "/dev/zero", 78, "larger than 16 MiB"),
+        ("-c", ".", 66, "directory"),
+    ] {
+        let answer = folder.pen_dsr(&[&enough[..], &[option, file]].concat());
+        assert_eq!(answer.code, Some(code), "{option} {file}: {}", answer.complained);
+        assert!(answer.complained.contains(expected), "{option} {file}: {}", answer.complained);
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_refused_where_it_is_written() {
+    let folder = Folder::new();
+    folder.file("x.toml", format!("{ENOUGH}[[backend]]\nhost = \"no-such-host.invalid\"\n"));
+    let answer = folder.pen_dsr(&["check", "-c", "x.toml"]);
+    assert_eq!(answer.code, Some(68), "{}", answer.complained);
+    assert!(answer.complained.starts_with("pen-dsr: x.toml:8:8: `"), "{}", answer.complained);
+}
