@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::RwLock;
 use tracing::{debug, error, info, warn};
 
-use crate::config::{self, Config};
+use crate::config::{self, BackendConfig, Config};
 use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
 use crate::director::{Director, Segment, Start};
 use crate::engine::{self, Engine, Station};
@@ -493,7 +493,8 @@ fn wanted(tables: &Tables) -> Wanted {
 fn check_host(config: &Config, interface: &Interface) -> Result<(), Failure> {
     let balance = &config.balance;
     let everybody = balance.backends.iter().chain(&balance.emergency);
-    for backend in everybody.filter(|backend| backend.address.is_some_and(|address| interface.has(address))) {
+    let is_own = |backend: &&BackendConfig| backend.address.is_some_and(|address| interface.has(address));
+    if let Some(backend) = everybody.into_iter().find(is_own) {
         return Err(Failure::usage(format!(
             "backend {:?} is this host: {} has its address; leave it out",
             backend.name, interface.name

@@ -571,7 +571,7 @@ impl Director {
     fn tarpit_list(&self, sources: &[IpAddr]) -> Option<Arc<TarpitList>> {
         let config = self.balance.tarpit?;
         let acl = Arc::new(self.balance.acls.get(&config.acl)?.clone());
-        let own = self.segment.addresses();
+        let own = self.segment.addresses().chain(self.segment.broadcasts());
         let backends = self.servers.iter().filter_map(|server| server.config.address);
         let gateways = self.segment.gateways.iter().copied();
         let excluded =

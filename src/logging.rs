@@ -59,9 +59,8 @@ pub fn set_level(debug: u8) {
 /// when another user by now may not write to it. Nothing to do without a log file.
 pub fn reopen() {
     let Some(log) = FILE.get() else { return };
-    match append(&log.path) {
-        Ok(file) => *log.file.lock() = file,
-        Err(e) => warn!("log file {}: {e}; the log goes on to the file that was opened before", log.path.display()),
+    if let Err(e) = log.reopen() {
+        warn!("log file {}: {e}; the log goes on to the file that was opened before", log.path.display());
     }
 }
 
@@ -103,6 +102,11 @@ impl LogFile {
     fn open(path: &Path) -> io::Result<LogFile> {
         Ok(LogFile { path: path.to_owned(), file: Mutex::new(append(path)?) })
     }
+
+    fn reopen(&self) -> io::Result<()> {
+        *self.file.lock() = append(&self.path)?;
+        Ok(())
+    }
 }
 
 fn append(path: &Path) -> io::Result<File> {
@@ -127,5 +131,28 @@ impl Write for Locked<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_moved_away_goes_on_under_its_name_once_it_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
+        let log: &'static LogFile = Box::leak(Box::new(LogFile::open(&path).unwrap()));
+        let say = |text: &str| (&log).make_writer().write_all(text.as_bytes()).unwrap();
+        say("one ");
+        std::fs::rename(&path, &moved).unwrap();
+        say("two");
+        log.reopen().unwrap();
+        say("three");
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "one two");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "three");
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        assert!(log.reopen().is_err());
+        say("to the old one, without an error");
     }
 }

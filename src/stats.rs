@@ -58,6 +58,11 @@ pub fn totals(counters: &Counters) -> Vec<String> {
             counters.overrun.get()
         ),
         format!(
+            "answers to checks {}; swallowed by the tarpit {}",
+            counters.dropped(DropReason::Probe).get(),
+            counters.dropped(DropReason::Tarpit).get()
+        ),
+        format!(
             "flows: {} remembered, {} opened; pushed out {} that had just begun and {} others; no room for {} packets of others",
             counters.flows.total(),
             counters.flows.opened.get(),

@@ -53,6 +53,75 @@ fn wrong_calls_say_what_is_wrong_and_exit_after_sysexits() {
 }
 
 #[test]
+fn check_says_what_would_be_done_wherever_the_words_stand() {
+    let words = "-i eth0 -r 10.0.0.100:80 10.0.0.11::::3 10.0.0.12 --check http/health -C /run/x.sock -X";
+    let behind = pen_dsr(&format!("check {words}"));
+    assert_eq!(behind.status.code(), Some(0), "{}", String::from_utf8_lossy(&behind.stderr));
+    for expected in [
+        "eth0: 1 virtual address, 2 backends",
+        "vip 10.0.0.100:80 (tcp+udp): serves everybody",
+        "backend 0 10.0.0.11, weight 3: 75.00 % of the clients",
+        "backend 1 10.0.0.12, weight 1: 25.00 % of the clients",
+        "the client's address and port",
+        "check: http/health (status 200-399) every 2000 ms",
+        "commands are taken at /run/x.sock, also to end",
+    ] {
+        assert!(stdout(&behind).contains(expected), "{expected}: {}", stdout(&behind));
+    }
+    assert_eq!(stdout(&pen_dsr(&format!("{words} check"))), stdout(&behind));
+    let warned = stdout(&pen_dsr("check -i eth0 10.0.0.100 10.0.0.11::::0"));
+    assert!(warned.contains("warning: all backends have weight 0: nobody is served"), "{warned}");
+}
+
+#[test]
+fn commands_that_cannot_be_given_say_why() {
+    for (line, code, words) in [
+        ("ctl", 64, "COMMAND"),
+        ("ctl -C 8888 servers", 64, "ADDRESS:PORT"),
+        ("ctl -C /no/such/control servers", 69, "/no/such/control"),
+        ("ctl --json -C /no/such/control server 0 weight -1", 69, "/no/such/control"),
+        ("-c no-such-file ctl servers", 66, "no-such-file"),
+        ("10.0.0.100 be1 be2 simulate remove", 64, "something is missing"),
+        ("10.0.0.100 be1 be2 simulate servers", 64, "changes no configuration"),
+        ("10.0.0.100 be1 be2 simulate remove be1, sevrers", 64, "sevrers"),
+        ("simulate remove be1", 64, "nothing to balance"),
+    ] {
+        let output = pen_dsr(line);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "pen-dsr {line}: {message}");
+        assert!(message.contains(words), "pen-dsr {line}: {message}");
+    }
+}
+
+#[test]
+fn by_the_name_penctl_it_takes_pens_words() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let penctl = folder.path().join("penctl");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pen-dsr"), &penctl).expect("a link");
+    for words in [&["/no/such/control", "servers"][..], &["--json", "/no/such/control", "recent", "7"]] {
+        let output = Command::new(&penctl).args(words).output().expect("it starts");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{words:?}: {message}");
+        assert!(message.contains("/no/such/control"), "{words:?}: {message}");
+    }
+    let output = Command::new(&penctl).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn explain_takes_its_configuration_from_a_file_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("x.toml");
+    let text = "[balance]\nhash-port = true\n[[vip]]\naddress = \"10.0.0.100\"\n[[backend]]\nhost = \"be1\"\n[[backend]]\nhost = \"be2\"\n";
+    std::fs::write(&file, text).expect("it can be written");
+    let by_file = pen_dsr(&format!("explain -c {} 192.0.2.7:4000 192.0.2.8:4000", file.display()));
+    let by_words = pen_dsr("-r 10.0.0.100 be1 be2 explain 192.0.2.7:4000 192.0.2.8:4000");
+    assert!(by_file.status.success(), "{}", String::from_utf8_lossy(&by_file.stderr));
+    assert_eq!(stdout(&by_file).lines().count(), 2);
+    assert_eq!(stdout(&by_file), stdout(&by_words));
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for line in ["--help", "-h", "--version"] {
         let output = pen_dsr(line);

@@ -5,6 +5,8 @@
 mod call;
 #[path = "config/example.rs"]
 mod example;
+#[path = "config/noise.rs"]
+mod noise;
 #[path = "config/order.rs"]
 mod order;
 #[path = "config/round_trip.rs"]

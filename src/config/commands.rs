@@ -67,8 +67,8 @@ fn one(
     let edit = match Command::parse(text).map_err(|failure| place.blame(failure))? {
         Command::Configure(edit) => edit,
         Command::Act(Act::Standby) => Edit::Standby,
-        Command::NoEffect { word, reason } => {
-            notes.remarks.push(format!("{place}: {word} has no effect: {reason}"));
+        Command::NoEffect { reason, .. } => {
+            notes.remarks.push(format!("{place}: that has no effect: {reason}"));
             notes.count += 1;
             return Ok(());
         }

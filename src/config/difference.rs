@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 
 use super::{BackendConfig, Balance, Config, Process, VipConfig, check, rule, words};
-use crate::failure::Failure;
 
 impl Config {
     /// Every setting by its name: `backend be1 weight` is `3`. What is not set is not there.
@@ -31,20 +30,6 @@ impl Config {
             .filter(|&key| old.get(key) != new.get(key))
             .map(|key| format!("{key}: {} -> {}", value(&old, key), value(&new, key)))
             .collect()
-    }
-
-    /// May a process that runs with this configuration take over `new`?
-    ///
-    /// # Errors
-    /// Usage: the settings that it cannot change.
-    pub fn may_become(&self, new: &Config) -> Result<(), Failure> {
-        match self.fixed_difference(new) {
-            fixed if fixed.is_empty() => Ok(()),
-            fixed => Err(Failure::usage(format!(
-                "a running pen-dsr cannot change {}: restart it, or take that back",
-                fixed.join(", ")
-            ))),
-        }
     }
 }
 
@@ -257,12 +242,10 @@ mod tests {
     #[test]
     fn what_a_running_process_cannot_change_is_named() {
         let mut new = after(&["server be1 weight 3", "debug 2"]);
-        assert_eq!(config().may_become(&new), Ok(()));
+        assert_eq!(config().fixed_difference(&new), [""; 0]);
         new.process.interface = Some("eth1".to_owned());
         new.process.flow_entries = 1024;
         assert_eq!(config().fixed_difference(&new), ["flow-entries: 1048576 -> 1024", "interface: none -> eth1"]);
-        let failure = config().may_become(&new).unwrap_err();
-        assert!(failure.message.contains("interface") && failure.message.contains("restart"), "{failure}");
         assert!(config().edited(&Edit::Debug(1), Lookup::Nothing).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! The configuration: what was asked for, validated.
 //!
-//! One [`Config`] is made from a TOML file, the command line's words and options, and commands, by [`load`]: at the start,
+//! One [`Config`] is made from a TOML file, the command line's words and options, and commands, by [`load()`]: at the start,
 //! and anew at every reload. At run time an [`Edit`] changes it. What is wrong is said with the place where it was written.
 
 mod check;

@@ -74,7 +74,7 @@ pub enum Query {
     TarpitAcl,
     /// `write [FILE]`: the configuration as a TOML file, as the answer or into a file.
     Write(Option<PathBuf>),
-    /// `help [COMMAND]`: the text is [`help`]'s.
+    /// `help [COMMAND]`: the text is [`help()`]'s.
     Help(Option<String>),
 }
 

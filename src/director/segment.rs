@@ -34,6 +34,12 @@ impl Segment {
         self.ipv4.iter().map(|&(address, _)| IpAddr::V4(address)).chain(v6)
     }
 
+    /// The broadcast addresses of the interface's IPv4 networks.
+    pub(super) fn broadcasts(&self) -> impl Iterator<Item = IpAddr> {
+        let host_bits = |prefix: u8| u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0);
+        self.ipv4.iter().map(move |&(a, prefix)| IpAddr::V4(Ipv4Addr::from_bits(a.to_bits() | host_bits(prefix))))
+    }
+
     /// Addresses here that must never be taken for nobody's, and whose they are.
     pub fn precious(&self) -> impl Iterator<Item = (IpAddr, &'static str)> {
         let gateways = self.gateways.iter().map(|&address| (address, "the gateway's"));

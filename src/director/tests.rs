@@ -1,3 +1,6 @@
+mod checks;
+mod states;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
@@ -9,18 +12,28 @@ use crate::wire::ether;
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const BE: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 0x11]), Mac([2, 0, 0, 0, 0, 0x12])];
 
-fn director(now: Instant) -> Director {
-    let backend = |n: u8| BackendConfig {
+fn backend(n: u8) -> BackendConfig {
+    BackendConfig {
         address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))),
         ..BackendConfig::named(&format!("be{n}"))
-    };
-    let balance = Balance {
+    }
+}
+
+fn balance() -> Balance {
+    Balance {
         vips: vec![VipConfig::new("10.0.0.100".parse().unwrap(), 0)],
         backends: vec![backend(11), backend(12)],
         ..Balance::default()
-    };
+    }
+}
+
+fn director_for(balance: Balance, start: Start, now: Instant) -> Director {
     let segment = Segment { ipv4: vec![("10.0.0.2".parse().unwrap(), 24)], ..Segment::new(Station::new(OWN)) };
-    Director::new(Arc::new(balance), segment, Start::default(), now)
+    Director::new(Arc::new(balance), segment, start, now)
+}
+
+fn director(now: Instant) -> Director {
+    director_for(balance(), Start::default(), now)
 }
 
 fn arps(director: &mut Director) -> Vec<arp::Message> {

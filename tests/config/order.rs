@@ -136,7 +136,7 @@ fn files_of_pen_are_read_and_what_has_no_effect_is_remarked() {
     assert_eq!(backend.address, "10.0.0.11".parse().ok());
     assert!(loaded.config.balance.hash_port);
     let remarked = |word: &str| loaded.remarks.iter().any(|remark| remark.contains(word));
-    for word in ["no stubborn has no effect", "timeout has no effect", "no weight has no effect"] {
+    for word in ["`no stubborn`: that has no effect", "`timeout 5`: that", "`no weight`: that"] {
         assert!(remarked(word), "{word}: {:?}", loaded.remarks);
     }
 }
@@ -175,7 +175,8 @@ fn what_may_not_be_meant_is_remarked() {
 
 #[test]
 fn vips_and_backends_of_both_families_mix() {
-    let config = load(&["-U", "10.0.0.100", "--vip", "[fd00::100]:53", "10.0.0.11", "fd00::12", "be3@02:00:00:00:00:13"]);
+    let config =
+        load(&["-U", "10.0.0.100", "--vip", "[fd00::100]:53", "10.0.0.11", "fd00::12", "be3@02:00:00:00:00:13"]);
     assert_eq!((config.balance.vips.len(), config.balance.backends.len()), (2, 3));
     assert_eq!(config.balance.backends[2].address, None);
 }

@@ -3,7 +3,8 @@
 use crate::call::Folder;
 
 /// What is enough to run.
-const ENOUGH: &str = "interface = \"eth0\"\n[[vip]]\naddress = \"10.0.0.100\"\nport = 80\n[[backend]]\nhost = \"10.0.0.11\"\n";
+const ENOUGH: &str =
+    "interface = \"eth0\"\n[[vip]]\naddress = \"10.0.0.100\"\nport = 80\n[[backend]]\nhost = \"10.0.0.11\"\n";
 
 /// Files: their text, where `¶` stands at the place that has to be named, and words of the message. A `+` at
 /// an end stands for what is enough.
@@ -166,7 +167,10 @@ fn a_wrong_command_line_is_refused_with_the_remedy() {
         assert!(answer.complained.contains(expected), "{words}: {}", answer.complained);
         assert!(!answer.complained.contains("panicked"), "{words}: {}", answer.complained);
     }
-    assert_eq!(Folder::new().pen_dsr(&["check"].into_iter().chain(ENOUGH.split(' ')).collect::<Vec<_>>()).code, Some(0));
+    assert_eq!(
+        Folder::new().pen_dsr(&["check"].into_iter().chain(ENOUGH.split(' ')).collect::<Vec<_>>()).code,
+        Some(0)
+    );
 }
 
 /// Commands that no configuration can be made of, and what is said.

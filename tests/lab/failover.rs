@@ -36,7 +36,8 @@ impl<'a> Machine<'a> {
 
 fn balancer(lab: &Lab, host: &str) -> Process {
     let control = lab.path(&format!("{host}.sock"));
-    let mut words = vec!["-r", "--standby", "-C", &control, VIP4, "--vip", VIP6];
+    let peer = if host == "lb" { "10.0.0.10" } else { "10.0.0.2" };
+    let mut words = vec!["-r", "--standby", "--peer", peer, "-C", &control, VIP4, "--vip", VIP6];
     words.extend(BACKENDS);
     lab.balancer_on(host, &words, BACKENDS.len())
 }

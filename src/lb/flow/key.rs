@@ -36,28 +36,33 @@ impl Tag {
 }
 
 impl Flow {
-    /// SipHash-1-3 of client, VIP, client's port, VIP's port (network order) and protocol.
+    /// SipHash-1-3 of words of eight bytes, little-endian: for IPv4 client and VIP in one; for IPv6 two for each; then
+    /// the client's port, the VIP's port and the protocol. Whole words, as bytes that are put together from parts have to
+    /// leave the processor's store buffer before they can be read as words.
     #[inline]
     pub(super) fn tag(&self, (k0, k1): (u64, u64)) -> Tag {
-        let mut bytes = [0u8; 37];
-        let addresses = match (self.client, self.vip) {
+        let hasher = SipHasher13::new_with_keys(k0, k1);
+        let ports = u64::from(self.client_port) << 32 | u64::from(self.vip_port) << 16 | u64::from(self.protocol);
+        let mut bytes = [0u8; 40];
+        let mut put = |n: usize, word: u64| bytes[8 * n..8 * n + 8].copy_from_slice(&word.to_le_bytes());
+        let hash = match (self.client, self.vip) {
             (IpAddr::V4(client), IpAddr::V4(vip)) => {
-                bytes[..4].copy_from_slice(&client.octets());
-                bytes[4..8].copy_from_slice(&vip.octets());
-                8
+                put(0, u64::from(client.to_bits()) << 32 | u64::from(vip.to_bits()));
+                put(1, ports);
+                hasher.hash(&bytes[..16])
             }
             (IpAddr::V6(client), IpAddr::V6(vip)) => {
-                bytes[..16].copy_from_slice(&client.octets());
-                bytes[16..32].copy_from_slice(&vip.octets());
-                32
+                let (client, vip) = (client.to_bits(), vip.to_bits());
+                put(0, (client >> 64) as u64);
+                put(1, client as u64);
+                put(2, (vip >> 64) as u64);
+                put(3, vip as u64);
+                put(4, ports);
+                hasher.hash(&bytes)
             }
             // No packet has addresses of two families.
-            _ => 0,
+            _ => hasher.hash(&[]),
         };
-        bytes[addresses..addresses + 2].copy_from_slice(&self.client_port.to_be_bytes());
-        bytes[addresses + 2..addresses + 4].copy_from_slice(&self.vip_port.to_be_bytes());
-        bytes[addresses + 4] = self.protocol;
-        let hash = SipHasher13::new_with_keys(k0, k1).hash(&bytes[..addresses + 5]);
         Tag(hash.max(1))
     }
 }

@@ -74,7 +74,7 @@ impl Shape {
     /// The sets of a flow, in the main table and in the nursery: from different bits of its tag.
     #[inline]
     pub(super) fn places(&self, tag: Tag) -> (usize, usize) {
-        let scale = |bits: u64, sets: usize| ((bits & 0xffff_ffff) * sets as u64 >> 32) as usize;
+        let scale = |bits: u64, sets: usize| (((bits & 0xffff_ffff) * sets as u64) >> 32) as usize;
         (scale(tag.0 >> 32, self.main), self.main + scale(tag.0, self.nursery))
     }
 }

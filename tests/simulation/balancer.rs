@@ -1,0 +1,212 @@
+//! A balancer: the real engine and the real director, joined as a worker and the main thread join them, and what is
+//! noted of them to judge them by.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pen_dsr::config::Balance;
+use pen_dsr::counters::Counters;
+use pen_dsr::director::{Director, Notice, Segment, Start};
+use pen_dsr::engine::{Engine, Station};
+use pen_dsr::lb::flow::{Memory, Shape};
+use pen_dsr::lb::{Generation, Tables, Vip};
+use pen_dsr::neighbor::Timing;
+
+use super::Fault;
+
+/// Counters that there are for backends and for VIPs.
+pub const NUMBERS: usize = 64;
+
+/// What a balancer has been shown of a conversation since its memory began.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Where it went.
+    pub host: usize,
+    pub last: Instant,
+    pub packets: u32,
+    /// It began with a segment in the middle.
+    pub adopted: bool,
+    /// A FIN or RST of the client was the last that was shown.
+    pub over: bool,
+}
+
+/// What survives a restart with a flow file.
+pub struct Kept {
+    pub memory: Memory,
+    pub seats: Vec<(String, u8)>,
+    pub known: HashMap<usize, Known>,
+}
+
+impl Kept {
+    pub fn nothing(entries: usize, key: u64) -> Kept {
+        let memory = Memory::fresh(Shape::of(entries), (key, !key)).expect("a few pages of memory");
+        Kept { memory, seats: Vec::new(), known: HashMap::new() }
+    }
+}
+
+/// What the operator has told a balancer about a backend since it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    Drain,
+    Maintenance,
+    Blacklist(Instant),
+}
+
+/// A balancer.
+pub struct Balancer {
+    pub index: usize,
+    pub segment: Segment,
+    pub engine: Engine,
+    pub director: Director,
+    pub counters: Arc<Counters>,
+    pub started: Instant,
+    pub wishes: HashMap<String, Wish>,
+    /// Backends that are out of service for a good reason until then: told so, or just taken in.
+    pub pardoned: HashMap<String, Instant>,
+    /// All backends are used, whatever their checks say.
+    pub panicking: bool,
+    /// When each backend's MAC was found last.
+    pub found: HashMap<String, Instant>,
+    /// Since when checks are what they are.
+    pub checks_since: Instant,
+    /// The slowest questions that it has been configured with.
+    pub slowest: Timing,
+    /// How clients chose, from when on.
+    pub history: Vec<(Instant, Generation)>,
+    pub known: HashMap<usize, Known>,
+    /// Conversations of which a packet was held, or lost for want of a MAC.
+    pub held: HashSet<usize>,
+    /// Datagrams whose first part went to a backend.
+    pub pinned: HashMap<u32, usize>,
+    /// Frames and bytes that were seen to leave, by the backend's number,
+    pub to_backends: Vec<(u64, u64)>,
+    /// and by the VIP's.
+    pub to_vips: Vec<(u64, u64)>,
+    /// When one of the two has something to do.
+    pub deadline: Option<Instant>,
+    /// Times in a row that it had something to do at once.
+    pub stalls: u32,
+}
+
+impl Balancer {
+    pub fn start(index: usize, segment: Segment, balance: &Arc<Balance>, silent: bool, kept: Kept, now: Instant) -> Balancer {
+        let start = Start { silent, seats: kept.seats, seed: index as u64 + 7 };
+        let director = Director::new(Arc::clone(balance), segment.clone(), start, now);
+        let counters = Arc::new(Counters::new(NUMBERS, NUMBERS));
+        let tables = Arc::clone(director.tables());
+        let engine = Engine::new(segment.station, tables, balance.seed, kept.memory, Arc::clone(&counters), now);
+        let generation = director.tables().vips()[0].services[0].current.clone();
+        Balancer {
+            index,
+            segment,
+            engine,
+            director,
+            counters,
+            started: now,
+            wishes: HashMap::new(),
+            pardoned: HashMap::new(),
+            panicking: false,
+            found: HashMap::new(),
+            checks_since: now,
+            slowest: balance.neighbor,
+            history: vec![(now, generation)],
+            known: kept.known,
+            held: HashSet::new(),
+            pinned: HashMap::new(),
+            to_backends: vec![(0, 0); NUMBERS],
+            to_vips: vec![(0, 0); NUMBERS],
+            deadline: Some(now),
+            stalls: 0,
+        }
+    }
+
+    /// Ends; what a flow file would keep.
+    pub fn end(self) -> Kept {
+        let seats = self.director.seats().iter().map(|seat| (seat.key.clone(), seat.epoch)).collect();
+        Kept { memory: self.engine.into_memory(), seats, known: self.known }
+    }
+
+    pub fn station(&self) -> Station {
+        self.segment.station
+    }
+
+    /// The number of backend `name`, if it has or had one.
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.director.seats().iter().position(|seat| seat.key == name)
+    }
+
+    /// Do flows of backend `name` stay with it, by the tables?
+    pub fn keeps(&self, name: &str) -> bool {
+        let backend = self.number(name).and_then(|number| self.director.tables().backend(number));
+        backend.is_some_and(|backend| backend.keeps_flows)
+    }
+
+    pub fn generation(&self) -> &Generation {
+        &self.director.tables().vips()[0].services[0].current
+    }
+
+    pub fn predecessor(&self) -> Option<&Generation> {
+        self.director.tables().vips()[0].services[0].previous.as_ref()
+    }
+
+    /// Passes on what the director has decided, and notes it; `false` if there was nothing.
+    pub fn install(&mut self, fault: Fault, now: Instant) -> bool {
+        let Some(tables) = self.director.poll_tables() else {
+            return false;
+        };
+        let generation = &tables.vips()[0].services[0].current;
+        if self.history.last().is_none_or(|(_, last)| !Arc::ptr_eq(&last.slots, &generation.slots) || last.hash != generation.hash) {
+            self.history.push((now, generation.clone()));
+        }
+        let tables = if fault == Fault::NoPredecessor { without_predecessor(&tables) } else { tables };
+        self.engine.install(tables);
+        true
+    }
+
+    /// Takes in what the director tells the operator.
+    pub fn note(&mut self, notice: &Notice, now: Instant) {
+        match notice {
+            Notice::BackendUp { name, .. } | Notice::BackendMoved { name, .. } => {
+                self.found.insert(name.clone(), now);
+            }
+            Notice::Panic { .. } => self.panicking = true,
+            Notice::PanicOver { .. } => self.panicking = false,
+            _ => {}
+        }
+    }
+
+    /// Everything by a new configuration.
+    pub fn reconfigure(&mut self, balance: &Arc<Balance>, return_bound: Duration, now: Instant) {
+        let old = Arc::clone(self.director.balance());
+        for backend in &balance.backends {
+            let before = old.backends.iter().find(|known| known.name == backend.name);
+            if before.is_none_or(|before| before.maintenance || before.address != backend.address || before.mac != backend.mac) {
+                self.pardoned.insert(backend.name.clone(), now + return_bound);
+            }
+            if before.is_some_and(|before| before.maintenance != backend.maintenance) {
+                self.wishes.remove(&backend.name);
+            }
+        }
+        for gone in old.backends.iter().filter(|old| !balance.backends.iter().any(|b| b.name == old.name)) {
+            self.wishes.remove(&gone.name);
+        }
+        if (&old.health, &old.vips) != (&balance.health, &balance.vips) {
+            self.checks_since = now;
+        }
+        self.slowest.revalidate = self.slowest.revalidate.max(balance.neighbor.revalidate);
+        self.director.reconfigure(Arc::clone(balance), now);
+    }
+
+    /// Looks when something is to be done next.
+    pub fn schedule(&mut self) {
+        self.deadline = self.engine.poll_timeout().into_iter().chain(self.director.poll_timeout()).min();
+    }
+}
+
+/// The same tables, but nobody knows how older flows chose.
+fn without_predecessor(tables: &Tables) -> Arc<Tables> {
+    let mut vips: Vec<Vip> = tables.vips().to_vec();
+    vips.iter_mut().flat_map(|vip| &mut vip.services).for_each(|service| service.previous = None);
+    Arc::new(Tables::new(vips, tables.backends().to_vec(), tables.settings().clone()))
+}
