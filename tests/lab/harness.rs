@@ -1,6 +1,7 @@
 //! Runs each test in a sandbox of its own (scripts/sandbox), on the segment that scripts/lab makes there.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -36,9 +37,12 @@ pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)
     }
     let up = script("lab").arg("up").args(options).output().expect("scripts/lab runs");
     assert!(up.status.success(), "scripts/lab up: {}", text(&up));
+    // A short name, as a Unix socket's path has 107 bytes at most. Process numbers are alike in all sandboxes.
     let directory =
-        std::env::temp_dir().join(format!("pen-dsr-lab-{}-{}", name.replace("::", "-"), std::process::id()));
-    fs::create_dir_all(&directory).expect("a directory for the test's files");
+        tempfile::Builder::new().prefix("pen-dsr-lab-").tempdir().expect("a directory for the test's files");
+    // For the programs that become another user.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("own directory");
+    let directory = directory.keep();
     let lab = Lab { directory };
     body(&lab);
 }
