@@ -20,6 +20,7 @@ use crate::flowfile::FlowFile;
 use crate::lb::acl::Acl;
 use crate::lb::flow::{Memory, Owner, Record, Shape};
 use crate::lb::{Seed, Tables};
+use crate::logging;
 use crate::os::{self, FilterControl, IngressDrop, Interface, Memberships, Wanted};
 use crate::port::packet::PacketPort;
 use crate::port::{Waker, waker};
@@ -119,6 +120,9 @@ impl Appliance {
             config,
             interface,
         };
+        if !appliance.interface.running {
+            appliance.director.link_down();
+        }
         appliance.prepared = Some(appliance.open(&appliance.interface)?);
         appliance.publish_control_acl();
         Ok(appliance)
@@ -336,7 +340,8 @@ impl Appliance {
                     info!("{name}: the link is back");
                     self.director.link_up(Instant::now());
                 } else if !interface.running && known.running {
-                    error!("{name}: the link is down");
+                    error!("{name}: the link is down; until it is back, every backend counts as what it was");
+                    self.director.link_down();
                 }
                 let segment = segment(&self.config, &interface);
                 if self.director.segment() != &segment {
@@ -407,6 +412,9 @@ impl Appliance {
         check_host(&config, &self.interface)?;
         let difference = config::difference(&self.config, &config);
         self.director.reconfigure(Arc::new(config.balance.clone()), Instant::now());
+        if config.process.debug != self.config.process.debug {
+            logging::set_level(config.process.debug);
+        }
         self.config = config;
         self.publish_control_acl();
         self.carry_out();

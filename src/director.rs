@@ -53,6 +53,8 @@ pub struct Director {
     balance: Arc<Balance>,
     segment: Segment,
     silent: bool,
+    /// The interface has no link: what is not answered says nothing about backends.
+    deaf: bool,
     vips: Vec<IpAddr>,
     servers: Vec<Server>,
     backend_seats: Seats<String>,
@@ -103,6 +105,7 @@ impl Director {
             outbox: if start.silent { VecDeque::new() } else { vips.iter().map(|&vip| segment.probe(vip)).collect() },
             announcements_left: if start.silent { 0 } else { ANNOUNCEMENTS },
             silent: start.silent,
+            deaf: false,
             backend_seats: Seats::restored(MOST_BACKENDS, start.seats),
             vip_seats: Seats::new(MOST_VIPS),
             servers: Vec::new(),
@@ -191,6 +194,9 @@ impl Director {
     /// When [`Director::advance`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let of_server = |server: &Server| {
+            if self.deaf {
+                return None;
+            }
             let asked = match &server.link {
                 Link::Asked { neighbor, .. } => Some(neighbor.deadline()),
                 Link::Fixed(_) | Link::Nowhere => None,
@@ -216,8 +222,10 @@ impl Director {
         self.announce(now);
         let mut changed = false;
         for index in 0..self.servers.len() {
-            changed |= self.ask_neighbor(index, now);
-            changed |= self.check(index, now);
+            if !self.deaf {
+                changed |= self.ask_neighbor(index, now);
+                changed |= self.check(index, now);
+            }
             if let Duty::Blacklisted(until) = self.servers[index].duty
                 && until <= now
             {
@@ -275,8 +283,14 @@ impl Director {
         }
     }
 
+    /// The link is away. Until it is back nobody is asked, and everybody counts as what he was.
+    pub fn link_down(&mut self) {
+        self.deaf = true;
+    }
+
     /// The link was away and is back: announces the VIPs again and asks for all backends.
     pub fn link_up(&mut self, now: Instant) {
+        self.deaf = false;
         if !self.silent {
             self.announcements_left = ANNOUNCEMENTS;
             self.next_announcement = now;
@@ -284,6 +298,10 @@ impl Director {
         for server in &mut self.servers {
             if let Link::Asked { neighbor, .. } = &mut server.link {
                 neighbor.recheck(now);
+            }
+            if let Some(health) = &mut server.health {
+                server.round.clear();
+                health.abandon(now);
             }
         }
     }

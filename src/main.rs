@@ -56,7 +56,7 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
                 warn!("{remark}");
             }
             let cli = cli.clone();
-            run::run(loaded.config, move || config::load(&cli, Lookup::Names))
+            run::run(loaded.config, move || config::load_with_remarks(&cli, Lookup::Names))
         }
         Some(Command::Check { .. }) => {
             os::end_on_broken_pipe();

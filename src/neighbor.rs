@@ -28,7 +28,7 @@ impl Default for Timing {
             retry: Duration::from_millis(500),
             attempts: 3,
             revalidate: Duration::from_secs(5),
-            backoff: Duration::from_secs(4),
+            backoff: Duration::from_secs(1),
             news: Duration::from_secs(1),
         }
     }

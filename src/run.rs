@@ -9,7 +9,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::appliance::Appliance;
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::control::execute::{self, Outcome};
 use crate::control::server::{Limits, Listeners};
 use crate::control::wire::{Reply, Request};
@@ -29,7 +29,7 @@ const MOST_REPORTS: usize = 1024;
 /// # Errors
 /// What could not be set up. Once it runs, it goes on: an interface that goes away is waited for, a configuration that
 /// makes no sense is not taken.
-pub fn run(config: Config, load: impl Fn() -> Result<Config, Failure> + Clone + Send + 'static) -> Result<(), Failure> {
+pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + Send + 'static) -> Result<(), Failure> {
     let process = config.process.clone();
     let name = process.interface_name()?;
     let user = process.user.as_deref().map(os::user).transpose()?;
@@ -53,7 +53,7 @@ pub fn run(config: Config, load: impl Fn() -> Result<Config, Failure> + Clone + 
         appliance.start()?;
         let (_control, requests) = control.serve(appliance.control_acl(), Limits::default())?;
         let peer = peer.map(Peer::serve).transpose()?;
-        Loop { appliance, signals, requests, peer, load, loaded: bounded(16) }.run();
+        Loop { appliance, signals, requests, peer, load, reread: bounded(16) }.run();
         Ok(())
     };
     carry_on().inspect_err(|failure: &Failure| {
@@ -82,15 +82,15 @@ struct Loop<L> {
     peer: Option<sync::Channels>,
     load: L,
     /// Configurations that were read anew, and who wants to know what comes of it.
-    loaded: (Sender<Loaded>, Receiver<Loaded>),
+    reread: (Sender<Reread>, Receiver<Reread>),
 }
 
-struct Loaded {
-    config: Result<Config, Failure>,
+struct Reread {
+    outcome: Result<Loaded, Failure>,
     asked: Option<Sender<Reply>>,
 }
 
-impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
+impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
     fn run(mut self) {
         let mut next_watch = Instant::now() + WATCH_INTERVAL;
         loop {
@@ -132,9 +132,9 @@ impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
                     true
                 }
                 recv(self.requests) -> request => request.is_ok_and(|request| self.handle_request(request)),
-                recv(self.loaded.1) -> loaded => {
-                    if let Ok(loaded) = loaded {
-                        self.reload(loaded);
+                recv(self.reread.1) -> reread => {
+                    if let Ok(reread) = reread {
+                        self.reload(reread);
                     }
                     true
                 }
@@ -186,9 +186,9 @@ impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
 
     /// Names may have to be looked up, which takes its time: not in this thread.
     fn start_reload(&self, asked: Option<Sender<Reply>>) {
-        let (load, sender) = (self.load.clone(), self.loaded.0.clone());
+        let (load, sender) = (self.load.clone(), self.reread.0.clone());
         let started = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            let _ = sender.send(Loaded { config: load(), asked });
+            let _ = sender.send(Reread { outcome: load(), asked });
         });
         if let Err(e) = started {
             error!("the configuration cannot be read anew: no thread: {e}");
@@ -196,8 +196,12 @@ impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
     }
 
     /// All of the configuration, or nothing of it.
-    fn reload(&mut self, loaded: Loaded) {
-        let outcome = loaded.config.and_then(|config| self.appliance.apply(config));
+    fn reload(&mut self, reread: Reread) {
+        let outcome = reread.outcome.and_then(|loaded| {
+            let difference = self.appliance.apply(loaded.config)?;
+            loaded.remarks.iter().for_each(|remark| warn!("{remark}"));
+            Ok(difference)
+        });
         match &outcome {
             Ok(difference) if difference.is_empty() => info!("reloaded: nothing has changed"),
             Ok(difference) => {
@@ -206,7 +210,7 @@ impl<L: Fn() -> Result<Config, Failure> + Clone + Send + 'static> Loop<L> {
             }
             Err(failure) => error!("NOT RELOADED, the old configuration still serves: {failure}"),
         }
-        if let Some(asked) = loaded.asked {
+        if let Some(asked) = reread.asked {
             let _ = asked.send(outcome.map(|difference| execute::difference(&difference)));
         }
     }
@@ -239,12 +243,6 @@ fn say_hello(config: &Config) {
         let at = backend.mac.map_or_else(|| "its MAC is being asked for".to_owned(), |mac| format!("at {mac}"));
         let address = backend.address.map_or(String::new(), |a| format!(" ({a})"));
         info!("backend {}{address}, weight {}, {at}", backend.name, backend.weight);
-        if backend.soft != 0 || backend.hard != 0 || backend.prio != 0 {
-            warn!("backend {}: soft and hard limits and priority have no effect on Direct Server Return", backend.name);
-        }
-    }
-    if b.backends.iter().all(|backend| backend.weight == 0) {
-        warn!("all backends have weight 0: nobody is served");
     }
     if let Some(peer) = process.peer {
         info!("the balancer at {peer} is told of flows");

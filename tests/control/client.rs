@@ -85,6 +85,9 @@ fn other_programs_are_not_mistaken_for_pen_dsr() {
     let other = thread::spawn(move || {
         for (reply, _) in replies {
             let mut stream = listener.accept().unwrap().0;
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).expect("the client says when it has said all");
+            assert_eq!(heard, "{\"command\":\"servers\"}\n");
             stream.write_all(reply).unwrap();
         }
     });

@@ -74,7 +74,11 @@ fn the_command_that_ends_the_balancer_is_answered() {
         request.answer(Ok(Answer::plain("bye")));
         drop(requests);
         drop(server);
-        assert_eq!(client.rest(), "bye\n");
+        // The process may be gone by now: the answer has to be there.
+        client.0.get_ref().set_nonblocking(true).unwrap();
+        let mut bytes = [0; 16];
+        let n = client.0.read(&mut bytes).unwrap();
+        assert_eq!(bytes[..n], *b"bye\n");
     }
 }
 
@@ -92,6 +96,21 @@ fn who_waits_when_the_server_ends_hears_it() {
     assert_eq!(idle.rest(), "");
     // What was begun is a line that nobody carries out any more.
     assert_eq!(begun.rest(), "error: the balancer is ending\n");
+}
+
+#[test]
+fn half_a_line_is_no_command_when_the_server_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let (server, requests) = Server::listen(&[ControlAddress::Unix(path.clone())], None, Arc::default()).unwrap();
+    let mut clients: Vec<_> = (0..20).map(|_| unix(&path)).collect();
+    for client in &mut clients {
+        client.say("server be1 weight 3");
+    }
+    await_that("all are connected", || server.connections() == clients.len());
+    drop(server);
+    assert!(clients.iter_mut().all(|client| client.rest() == "error: the balancer is ending\n"));
+    assert_eq!(requests.try_iter().count(), 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{BACKENDS, Lab, PEN_DSR, Process, VIP4, VIP6, lab, wait_until};
+use crate::harness::{BACKENDS, Lab, PEN_DSR, Process, VIP4, VIP6, lab, skipped_for_want_of_users, wait_until};
 use crate::sessions::{Load, serve};
 
 /// One of the two machines: pen-dsr, silent until it is told otherwise, and keepalived.
@@ -51,18 +51,13 @@ fn keepalived(lab: &Lab, host: &str) -> Process {
     lab.start(host, &words)
 }
 
-/// A copy of scripts/failover that is the lab's own: keepalived refuses scripts of other users.
-fn script(lab: &Lab) -> String {
-    let copy = lab.directory.join("failover");
-    if !copy.exists() {
-        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/failover"), &copy).expect("a copy of the script");
-    }
-    copy.display().to_string()
+fn script() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/failover").display().to_string()
 }
 
 /// As docs/FAILOVER.md has it, but for the paths, and faster: advertisements come every 200 ms.
 fn configuration(lab: &Lab, host: &str, priority: u8) -> String {
-    let script = format!("{} -p {PEN_DSR} -C {}", script(lab), lab.path(&format!("{host}.sock")));
+    let script = format!("{} -p {PEN_DSR} -C {}", script(), lab.path(&format!("{host}.sock")));
     format!(
         "global_defs {{
              router_id {host}
@@ -100,6 +95,10 @@ fn configuration(lab: &Lab, host: &str, priority: u8) -> String {
 fn keepalived_fails_the_vips_over_under_traffic() {
     let name = "failover::keepalived_fails_the_vips_over_under_traffic";
     lab(name, &["--standby"], &["keepalived"], |lab| {
+        // keepalived sets the groups of its scripts, which such a namespace refuses.
+        if skipped_for_want_of_users(name) {
+            return;
+        }
         serve(lab, &["be1", "be2", "be3"]);
         let mut lb = Machine::start(lab, "lb", 150);
         wait_until("lb to serve", || lb.is_active());
@@ -157,7 +156,7 @@ fn a_balancer_that_is_started_again_is_told_again() {
     let name = "failover::a_balancer_that_is_started_again_is_told_again";
     lab(name, &["--backends", "1"], &[], |lab| {
         let control = lab.path("lb.sock");
-        let script = script(lab);
+        let script = script();
         let call = |words: &[&str]| {
             let mut all = vec![script.as_str(), "-p", PEN_DSR, "-C", &control];
             all.extend(words);

@@ -34,7 +34,6 @@ pub(super) fn turn_away(socket: &Socket) {
     let line = wire::encode(&Err(unavailable("too many connections; try again later")), Form::Text);
     let _ = socket.set_nonblocking(true);
     let _ = socket.send_with_flags(&line, libc::MSG_NOSIGNAL);
-    let _ = socket.shutdown(Shutdown::Write);
     // With something unread, closing would be a reset, which may overtake the line.
     let _ = (&mut &*socket).read(&mut [0; 4096]);
 }

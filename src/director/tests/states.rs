@@ -162,6 +162,19 @@ fn what_returns_slowly_grows_and_the_others_shrink() {
 }
 
 #[test]
+fn without_a_link_of_our_own_nobody_is_judged() {
+    let mut now = Instant::now();
+    let mut d = settled(&mut now, |_| {});
+    d.link_down();
+    pass(&mut d, &mut now, Duration::from_secs(60));
+    assert!(arps(&mut d).iter().all(|m| m.sender == m.target), "nobody is asked");
+    assert_eq!((shares(d.tables()), keeps(d.tables(), 0)), (vec![50, 50], true));
+    d.link_up(now);
+    pass(&mut d, &mut now, Duration::from_secs(5));
+    assert_eq!(shares(d.tables()), [0, 0], "now their silence means something");
+}
+
+#[test]
 fn the_emergency_backend_serves_when_nobody_else_does() {
     let mut now = Instant::now();
     let mut d = settled(&mut now, |b| {
