@@ -5,8 +5,10 @@
 //! one director however many workers there are.
 
 mod checks;
+mod enlist;
 mod generations;
 mod notice;
+mod publish;
 mod seats;
 mod segment;
 mod server;
@@ -26,11 +28,11 @@ pub use standing::{Condition, Standing};
 use generations::Generations;
 use server::{Link, Server};
 
-use crate::config::{BackendConfig, Balance};
+use crate::config::Balance;
 use crate::counters::{FlowCounters, MOST_BACKENDS, MOST_VIPS};
 use crate::engine::Event;
 use crate::lb::maglev::Member;
-use crate::lb::{Backend, Settings, Tables, TarpitList};
+use crate::lb::{Settings, Tables};
 use crate::neighbor::Change;
 use crate::wire::ether::Mac;
 
@@ -45,9 +47,6 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 /// A MAC that only announcements come from is announced again this often: switches forget a station that is silent for
 /// 300 s (IEEE 802.1Q, table 8-6), and would send its frames to everybody.
 const REMIND_INTERVAL: Duration = Duration::from_secs(60);
-/// The weight in a table that holds the emergency backend alone.
-const ALONE: u32 = 1;
-
 /// The director.
 pub struct Director {
     balance: Arc<Balance>,
@@ -133,27 +132,6 @@ impl Director {
         director.generations.forget();
         director.rebuild(now);
         director
-    }
-
-    /// Everything by a new configuration, at once: backends that stay keep what is known of them, those that go lose
-    /// their flows, those that come serve from their first sign of life on.
-    pub fn reconfigure(&mut self, balance: Arc<Balance>, now: Instant) {
-        let old = std::mem::replace(&mut self.balance, balance);
-        let before = std::mem::take(&mut self.servers);
-        self.enlist_after(before, &old, now);
-        let vips = self.balance.vip_addresses();
-        let added: Vec<IpAddr> = vips.iter().filter(|vip| !self.vips.contains(vip)).copied().collect();
-        for gone in self.vips.iter().filter(|vip| !vips.contains(vip)) {
-            self.vip_seats.leave(gone);
-        }
-        self.vips = vips;
-        self.seat_vips();
-        if !added.is_empty() && !self.silent {
-            self.outbox.extend(added.iter().map(|&vip| self.segment.probe(vip)));
-            self.announcements_left = ANNOUNCEMENTS;
-            self.next_announcement = now + PROBE_WAIT;
-        }
-        self.rebuild(now);
     }
 
     /// The configuration as it stands.
@@ -439,162 +417,6 @@ impl Director {
             Change::Moved { from, to } => Notice::BackendMoved { name, from, to },
             Change::Ambiguous { first, other } => Notice::BackendAmbiguous { name, first, other },
         });
-    }
-
-    fn seat_vips(&mut self) {
-        for vip in &self.vips {
-            self.vip_seats.take(vip);
-        }
-    }
-
-    /// Makes the servers of the configuration, at the start.
-    fn enlist(&mut self, before: Vec<Server>, now: Instant) {
-        let old = Arc::clone(&self.balance);
-        self.enlist_after(before, &old, now);
-        for server in &mut self.servers {
-            server.joining = false;
-        }
-    }
-
-    /// Makes the servers of the configuration from those that there were `before`, under the configuration `old`.
-    fn enlist_after(&mut self, mut before: Vec<Server>, old: &Balance, now: Instant) {
-        let balance = Arc::clone(&self.balance);
-        let regular = balance.backends.iter().map(|backend| (backend, false));
-        let wanted: Vec<(&BackendConfig, bool)> = regular.chain(balance.emergency.iter().map(|e| (e, true))).collect();
-        let stays = |server: &Server| wanted.iter().any(|(config, _)| config.name == server.config.name);
-        // Numbers are given back first, so that they can be had by those that come.
-        for gone in before.iter().filter(|server| !stays(server)) {
-            self.backend_seats.leave(&gone.config.name);
-        }
-        for (config, emergency) in wanted {
-            if let Some(at) = before.iter().position(|server| server.config.name == config.name) {
-                let mut server = before.swap_remove(at);
-                server.reconfigure(config, old, &balance, now);
-                server.emergency = emergency;
-                self.servers.push(server);
-                continue;
-            }
-            let epochs: Vec<u8> = self.backend_seats.all().iter().map(|seat| seat.epoch).collect();
-            // The configuration holds no more than there are numbers for.
-            let Some(number) = self.backend_seats.take(&config.name) else {
-                continue;
-            };
-            if epochs.get(number).is_some_and(|&epoch| epoch != self.backend_seats.all()[number].epoch) {
-                self.generations.forget();
-            }
-            let seed = self.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut server = Server::new(config, number, emergency, &balance, seed, now);
-            server.joining = true;
-            self.servers.push(server);
-        }
-    }
-
-    /// Works out who serves, and publishes it.
-    fn rebuild(&mut self, now: Instant) {
-        let balance = Arc::clone(&self.balance);
-        self.servers.iter_mut().for_each(Server::join);
-        let wanted = self.servers.iter().filter(|server| server.is_wanted());
-        let (all, well) = wanted.fold((0, 0), |(all, well), s| (all + 1, well + usize::from(s.is_well())));
-        let panicking = all > 0 && well < all && well * 100 < all * usize::from(balance.panic_threshold);
-        if panicking != self.panicking {
-            self.panicking = panicking;
-            self.notices.push_back(if panicking {
-                Notice::Panic { well, all, threshold: balance.panic_threshold }
-            } else {
-                Notice::PanicOver { well, all }
-            });
-        }
-        for server in &mut self.servers {
-            // In a panic checks do not count; but where there is no link, there is nobody to send anything to.
-            let serves = if panicking { server.link.is_up() } else { server.is_well() };
-            server.serves(serves, !balance.slow_start.is_zero(), now);
-        }
-        let in_service = |server: &Server| server.is_wanted() && server.is_serving();
-        let regular = self.servers.iter().any(in_service);
-        let substitute = self.servers.iter().find(|s| s.emergency && s.is_serving() && s.duty == Duty::Active);
-        let substitute = substitute.map(|server| (server.number, server.config.name.clone()));
-        self.tell_of_service(regular, substitute.as_ref().map(|(_, name)| name.clone()));
-        let substitute = substitute.map(|(number, _)| number).filter(|_| !regular);
-
-        let mut members = vec![Member::down("", 0); self.backend_seats.all().len()];
-        let mut backends = vec![Backend::nobody(); members.len()];
-        for (seat, backend) in self.backend_seats.all().iter().zip(&mut backends) {
-            backend.epoch = seat.epoch;
-        }
-        self.next_growth = None;
-        for server in &mut self.servers {
-            let share = server.share(balance.slow_start, now);
-            if share == 100 {
-                server.returned = None;
-            } else {
-                self.next_growth = Some(now + server::step(balance.slow_start));
-            }
-            let takes = in_service(server) || substitute == Some(server.number);
-            let weight = match server.emergency {
-                true if substitute == Some(server.number) => ALONE,
-                true => 0,
-                false => server.config.weight,
-            };
-            members[server.number] =
-                Member { share: if takes { share } else { 0 }, ..Member::up(&server.config.name, weight) };
-            backends[server.number] = Backend {
-                mac: server.link.mac(),
-                in_service: takes,
-                keeps_flows: server.duty.keeps_flows() && server.is_serving(),
-                epoch: backends[server.number].epoch,
-            };
-        }
-        let hash = crate::lb::ClientHash::new(balance.seed, balance.hash_port);
-        let current = self.generations.current();
-        let same_way = (current.hash, current.slots.size() as u32) == (hash, balance.slots_wanted());
-        if members != self.members || !same_way {
-            self.generations.replace(balance.generation(&members), now);
-            self.members = members;
-        }
-        self.generations.expire(balance.predecessor, now);
-        let number = |vip| self.vip_seats.number(&vip).unwrap_or_default();
-        let settings = self.settings();
-        let (current, previous) = (self.generations.current(), self.generations.previous());
-        self.tables = Arc::new(balance.tables(backends, current, previous, number, settings));
-        self.unpublished = true;
-    }
-
-    /// Tells the operator when the last regular backend goes, and when the first returns.
-    fn tell_of_service(&mut self, regular: bool, substitute: Option<String>) {
-        if self.anybody == Some(regular) || (regular && self.anybody.is_none()) {
-            self.anybody = Some(regular);
-            return;
-        }
-        self.anybody = Some(regular);
-        self.notices.push_back(match substitute {
-            _ if regular => Notice::SomeBackend,
-            Some(name) => Notice::Emergency { name },
-            None => Notice::NoBackend,
-        });
-    }
-
-    fn settings(&self) -> Settings {
-        let sources = self.probe_sources();
-        let answered = sources.iter().filter(|source| !self.segment.has(**source)).copied().collect();
-        Settings {
-            tarpit: self.tarpit_list(&sources),
-            probe_sources: sources,
-            answered,
-            silent: self.silent,
-            shares: self.has_peer && !self.silent,
-            ..Settings::default()
-        }
-    }
-
-    fn tarpit_list(&self, sources: &[IpAddr]) -> Option<Arc<TarpitList>> {
-        let config = self.balance.tarpit?;
-        let acl = Arc::new(self.balance.acls.get(&config.acl)?.clone());
-        let own = self.segment.addresses().chain(self.segment.broadcasts());
-        let backends = self.servers.iter().filter_map(|server| server.config.address);
-        let gateways = self.segment.gateways.iter().copied();
-        let excluded =
-            own.chain(backends).chain(gateways).chain(self.vips.iter().copied()).chain(sources.iter().copied());
-        Some(Arc::new(TarpitList { acl, excluded: excluded.collect(), rate: config.rate }))
     }
 }
 

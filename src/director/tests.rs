@@ -13,10 +13,7 @@ const OWN: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const BE: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 0x11]), Mac([2, 0, 0, 0, 0, 0x12])];
 
 fn backend(n: u8) -> BackendConfig {
-    BackendConfig {
-        address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))),
-        ..BackendConfig::named(&format!("be{n}"))
-    }
+    BackendConfig { address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))), ..BackendConfig::named(&format!("be{n}")) }
 }
 
 fn balance() -> Balance {

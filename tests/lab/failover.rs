@@ -105,12 +105,11 @@ fn keepalived_fails_the_vips_over_under_traffic() {
         let mut lb2 = Machine::start(lab, "lb2", 100);
         wait_until("lb2 to know its place", || lb2.keepalived_said("Entering BACKUP STATE") > 0);
         assert!(!lb2.is_active());
-        let load = Load::start(lab, VIP4, 200);
-        let loads = [Load::start(lab, VIP6, 40), load];
+        let loads = [("IPv4", Load::start(lab, VIP4, 200)), ("IPv6", Load::start(lab, VIP6, 40))];
         let settled = |what: &str| {
-            for load in &loads {
+            for (family, load) in &loads {
                 load.everybody_is_served();
-                println!("{what}: {}", load.pause());
+                println!("{what}, {family}: {}", load.pause());
                 assert!(load.broken().is_empty(), "{what}: {:?}", load.broken());
                 assert_eq!(load.refused(), 0, "{what}");
                 load.mark();
@@ -147,7 +146,7 @@ fn keepalived_fails_the_vips_over_under_traffic() {
         lb2.keepalived.end();
         wait_until("lb to take over", || lb.is_active() && !lb2.is_active());
         settled("keepalived on the master is killed");
-        assert_eq!(loads.iter().map(Load::living).sum::<usize>(), 240);
+        assert_eq!(loads.each_ref().map(|(_, load)| load.living()), [200, 40]);
     });
 }
 

@@ -14,6 +14,7 @@ use pen_dsr::lb::{Generation, Tables, Vip};
 use pen_dsr::neighbor::Timing;
 
 use super::Fault;
+use super::network::Sent;
 
 /// Counters that there are for backends and for VIPs.
 pub const NUMBERS: usize = 64;
@@ -77,6 +78,8 @@ pub struct Balancer {
     pub known: HashMap<usize, Known>,
     /// Conversations of which a packet was held, or lost for want of a MAC.
     pub held: HashSet<usize>,
+    /// The frames that it holds, or has held, by their stamps.
+    pub held_frames: HashMap<u64, Sent>,
     /// Datagrams whose first part went to a backend.
     pub pinned: HashMap<u32, usize>,
     /// Frames and bytes that were seen to leave, by the backend's number,
@@ -113,6 +116,7 @@ impl Balancer {
             history: vec![(now, generation)],
             known: kept.known,
             held: HashSet::new(),
+            held_frames: HashMap::new(),
             pinned: HashMap::new(),
             to_backends: vec![(0, 0); NUMBERS],
             to_vips: vec![(0, 0); NUMBERS],

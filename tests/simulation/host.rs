@@ -50,8 +50,6 @@ pub struct Host {
     pub link_since: Instant,
     pub service_since: Instant,
     pub mac_since: Instant,
-    /// When the connections that it had were lost last.
-    pub crashed: Option<Instant>,
     /// It answers ARP even when it is dead, as a switch might in its name.
     pub ghost: bool,
     connections: HashMap<Key, Connection>,
@@ -70,7 +68,6 @@ impl Host {
             link_since: now,
             service_since: now,
             mac_since: now,
-            crashed: None,
             ghost: false,
             connections: HashMap::new(),
             parts: HashMap::new(),
@@ -82,11 +79,15 @@ impl Host {
         self.link && self.service == Service::Well
     }
 
+    /// When the last change for better or worse was.
+    pub fn last_trouble(&self) -> Instant {
+        self.link_since.max(self.service_since).max(self.mac_since)
+    }
+
     /// All connections are lost, without a word.
-    pub fn crash(&mut self, now: Instant) {
+    pub fn crash(&mut self) {
         self.connections.clear();
         self.parts.clear();
-        self.crashed = Some(now);
     }
 
     /// Another network card, and the announcement of it.

@@ -316,7 +316,10 @@ impl World {
             }
             while let Some(event) = balancer.engine.poll_event() {
                 done = false;
-                if fault == Fault::Grudge && matches!(&event, Learnt::Answer { address, .. } if balancer.director.standings().iter().any(|s| s.mac.is_none() && balancer.found.contains_key(&s.name) && balancer.director.balance().backends.iter().any(|b| b.name == s.name && b.address == Some(*address)))) {
+                let forgiven = |host: &Host| host.link_since == self.start;
+                if let (Fault::Grudge, Learnt::Answer { address, .. }) = (fault, &event)
+                    && !self.hosts.iter().any(|host| host.address == *address && forgiven(host))
+                {
                     continue;
                 }
                 balancer.director.handle_event(event, now);

@@ -1,5 +1,7 @@
 //! FreeBSD: bpf(4) through pnet, until netmap takes over.
 
+mod gateways;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -8,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{User, setgid, setgroups, setuid};
 use socket2::{Domain, Socket, Type};
+
+pub use gateways::gateways;
 
 use crate::config::VipConfig;
 use crate::failure::{Failure, Sysexit};

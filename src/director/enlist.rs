@@ -1,0 +1,80 @@
+//! From a configuration to the backends that the director looks after.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::server::Server;
+use super::{ANNOUNCEMENTS, Director, PROBE_WAIT};
+use crate::config::{BackendConfig, Balance};
+
+impl Director {
+    /// Everything by a new configuration, at once: backends that stay keep what is known of them, those that go lose
+    /// their flows, those that come serve from their first sign of life on.
+    pub fn reconfigure(&mut self, balance: Arc<Balance>, now: Instant) {
+        let old = std::mem::replace(&mut self.balance, balance);
+        let before = std::mem::take(&mut self.servers);
+        self.enlist_after(before, &old, now);
+        let vips = self.balance.vip_addresses();
+        let added: Vec<IpAddr> = vips.iter().filter(|vip| !self.vips.contains(vip)).copied().collect();
+        for gone in self.vips.iter().filter(|vip| !vips.contains(vip)) {
+            self.vip_seats.leave(gone);
+        }
+        self.vips = vips;
+        self.seat_vips();
+        if !added.is_empty() && !self.silent {
+            self.outbox.extend(added.iter().map(|&vip| self.segment.probe(vip)));
+            self.announcements_left = ANNOUNCEMENTS;
+            self.next_announcement = now + PROBE_WAIT;
+        }
+        self.rebuild(now);
+    }
+
+    pub(super) fn seat_vips(&mut self) {
+        for vip in &self.vips {
+            self.vip_seats.take(vip);
+        }
+    }
+
+    /// Makes the servers of the configuration, at the start.
+    pub(super) fn enlist(&mut self, before: Vec<Server>, now: Instant) {
+        let old = Arc::clone(&self.balance);
+        self.enlist_after(before, &old, now);
+        for server in &mut self.servers {
+            server.joining = false;
+        }
+    }
+
+    /// Makes the servers of the configuration from those that there were `before`, under the configuration `old`.
+    fn enlist_after(&mut self, mut before: Vec<Server>, old: &Balance, now: Instant) {
+        let balance = Arc::clone(&self.balance);
+        let regular = balance.backends.iter().map(|backend| (backend, false));
+        let wanted: Vec<(&BackendConfig, bool)> = regular.chain(balance.emergency.iter().map(|e| (e, true))).collect();
+        let stays = |server: &Server| wanted.iter().any(|(config, _)| config.name == server.config.name);
+        // Numbers are given back first, so that they can be had by those that come.
+        for gone in before.iter().filter(|server| !stays(server)) {
+            self.backend_seats.leave(&gone.config.name);
+        }
+        for (config, emergency) in wanted {
+            if let Some(at) = before.iter().position(|server| server.config.name == config.name) {
+                let mut server = before.swap_remove(at);
+                server.reconfigure(config, old, &balance, now);
+                server.emergency = emergency;
+                self.servers.push(server);
+                continue;
+            }
+            let epochs: Vec<u8> = self.backend_seats.all().iter().map(|seat| seat.epoch).collect();
+            // The configuration holds no more than there are numbers for.
+            let Some(number) = self.backend_seats.take(&config.name) else {
+                continue;
+            };
+            if epochs.get(number).is_some_and(|&epoch| epoch != self.backend_seats.all()[number].epoch) {
+                self.generations.forget();
+            }
+            let seed = self.seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut server = Server::new(config, number, emergency, &balance, seed, now);
+            server.joining = true;
+            self.servers.push(server);
+        }
+    }
+}
