@@ -16,7 +16,7 @@ use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
 use crate::director::{Director, Segment, Start};
 use crate::engine::{self, Engine, Station};
 use crate::failure::{Failure, Sysexit};
-use crate::flowfile::FlowFile;
+use crate::flowfile::{FlowFile, Key};
 use crate::lb::acl::Acl;
 use crate::lb::flow::{Memory, Owner, Record, Shape};
 use crate::lb::{Seed, Tables};
@@ -37,6 +37,8 @@ const INSPECTION: Duration = Duration::from_secs(2);
 /// The balancer.
 pub struct Appliance {
     config: Config,
+    /// How many configurations there have been.
+    version: u64,
     interface: Interface,
     counters: Arc<Counters>,
     director: Director,
@@ -89,13 +91,17 @@ impl Appliance {
         let key = os::random_key()?;
         let probe_seed = key.0 ^ key.1;
         // Flows that another balancer is told of have names that it knows, too.
-        let key = if config.process.peer.is_some() { sync::flow_key(config.balance.seed) } else { key };
+        let file_key = match config.process.peer {
+            Some(_) => Key::Shared(sync::flow_key(config.balance.seed)),
+            None => Key::Own(key),
+        };
+        let (Key::Own(key) | Key::Shared(key)) = file_key;
         let shape = Shape::of(config.process.flow_entries);
         let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
         let (flow_file, memory, seats) = match &config.process.flow_file {
             None => (None, Memory::fresh(shape, key).map_err(no_memory)?, Vec::new()),
             Some(path) => {
-                let (file, kept) = FlowFile::open(path, shape, key)?;
+                let (file, kept) = FlowFile::open(path, shape, file_key)?;
                 if let Some(why) = kept.discarded {
                     warn!("flow file {}: begun anew: {why}", path.display());
                 }
@@ -115,6 +121,7 @@ impl Appliance {
             flow_file,
             kept_seats: Vec::new(),
             last_failure: None,
+            version: 0,
             peer_seed: config.balance.seed,
             director,
             config,
@@ -416,6 +423,7 @@ impl Appliance {
             logging::set_level(config.process.debug);
         }
         self.config = config;
+        self.version += 1;
         self.publish_control_acl();
         self.carry_out();
         Ok(difference)
@@ -435,6 +443,11 @@ impl Appliance {
     /// The configuration as it stands.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Another number for every configuration that there has been.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// What the workers have counted.

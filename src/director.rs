@@ -185,7 +185,9 @@ impl Director {
                 Duty::Blacklisted(until) => Some(until),
                 _ => None,
             };
-            let probes = server.round.iter().map(|probe| probe.deadline(self.now)).min();
+            // Those that are over wait for the others of their round.
+            let running = server.round.iter().filter(|probe| !probe.is_over());
+            let probes = running.map(|probe| probe.deadline(self.now)).min();
             [asked, health, blacklisted, probes].into_iter().flatten().min()
         };
         let servers = self.servers.iter().filter_map(of_server);
@@ -204,12 +206,9 @@ impl Director {
                 changed |= self.ask_neighbor(index, now);
                 changed |= self.check(index, now);
             }
-            if let Duty::Blacklisted(until) = self.servers[index].duty
-                && until <= now
-            {
-                self.servers[index].duty = Duty::Active;
-                let name = self.servers[index].config.name.clone();
-                self.notices.push_back(Notice::Duty { name, duty: Duty::Active, left: 0 });
+            if self.servers[index].resumes(now) {
+                let Server { config, duty, .. } = &self.servers[index];
+                self.notices.push_back(Notice::Duty { name: config.name.clone(), duty: *duty, left: 0 });
                 changed = true;
             }
         }
@@ -338,7 +337,7 @@ impl Director {
         };
         let duty = if duty == Duty::Draining && left == 0 { Duty::Drained } else { duty };
         if server.duty != duty {
-            server.duty = duty;
+            server.assign(duty);
             self.notices.push_back(Notice::Duty { name: name.to_owned(), duty, left });
             self.rebuild(now);
         }

@@ -10,7 +10,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, posix_fallocate};
 
 use crate::counters::MOST_BACKENDS;
 use crate::failure::{Failure, Sysexit};
@@ -35,6 +36,15 @@ pub struct FlowFile {
     shape: Shape,
 }
 
+/// The key that names the flows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Of a new file; one that is there has its own.
+    Own((u64, u64)),
+    /// This one: another balancer names flows by it, too.
+    Shared((u64, u64)),
+}
+
 /// What a flow file had to give.
 pub struct Kept {
     /// The table's memory.
@@ -46,11 +56,11 @@ pub struct Kept {
 }
 
 impl FlowFile {
-    /// Opens or creates `path` for a table of `shape`. `key` is the table's if the file is new.
+    /// Opens or creates `path` for a table of `shape`.
     ///
     /// # Errors
     /// It cannot be created, another process has it, it holds something else, or there is no room.
-    pub fn open(path: &Path, shape: Shape, key: (u64, u64)) -> Result<(FlowFile, Kept), Failure> {
+    pub fn open(path: &Path, shape: Shape, key: Key) -> Result<(FlowFile, Kept), Failure> {
         let failed = |what: &str| Failure::new(Sysexit::CantCreat, format!("flow file {}: {what}", path.display()));
         let file = OpenOptions::new()
             .read(true)
@@ -73,8 +83,13 @@ impl FlowFile {
         let this = FlowFile { path: path.to_owned(), file, shape };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let usable = if length == 0 { Err(None) } else { this.read_head(&head, length, now).map_err(Some) };
+        let usable = usable.and_then(|(kept, age)| match key {
+            Key::Shared(key) if key != kept => Err(Some("its flows are named by another key than the peer's".to_owned())),
+            Key::Shared(_) | Key::Own(_) => Ok((kept, age)),
+        });
+        let (Key::Own(key) | Key::Shared(key)) = key;
         let kept = match usable {
-            Ok((key, age)) => Ok((key, age, this.read_seats(), None)),
+            Ok((key, age)) => this.reserve().map(|()| (key, age, this.read_seats(), None)),
             Err(why) => this.begin(key, now).map(|()| (key, Duration::ZERO, Vec::new(), why)),
         };
         let (key, age, seats, discarded) = kept.map_err(|e| failed(&e.to_string()))?;
@@ -108,12 +123,41 @@ impl FlowFile {
     /// Makes the file anew.
     fn begin(&self, key: (u64, u64), now: Duration) -> io::Result<()> {
         self.file.set_len(0)?;
-        self.file.set_len(FLOWS_AT + self.shape.bytes() as u64)?;
+        if let Err(e) = self.reserve() {
+            // What has been begun would be taken for a file of flows.
+            let _ = self.file.set_len(0);
+            return Err(e);
+        }
         let millis = now.as_millis() as u64;
         let numbers = [u64::from(VERSION), self.shape.main_entries() as u64, key.0, key.1, millis, millis];
         let mut head = MAGIC.to_vec();
         numbers.iter().for_each(|n| head.extend_from_slice(&n.to_le_bytes()));
         self.file.write_all_at(&head, 0)
+    }
+
+    /// Takes the room for the whole file now: where a file system is full, a page that is written to later ends the process.
+    fn reserve(&self) -> io::Result<()> {
+        let length = FLOWS_AT + self.shape.bytes() as u64;
+        let no_room = |e: io::Error| {
+            let mib = length.div_ceil(1 << 20);
+            let what = format!("no room for {mib} MiB: {e}; take a larger file system, or fewer --flow-entries");
+            io::Error::new(e.kind(), what)
+        };
+        match posix_fallocate(&*self.file, 0, length as i64) {
+            Ok(()) => Ok(()),
+            // Not every file system can (ZFS). Bytes that are written there take no other room than others.
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENODEV) => {
+                let page = vec![0u8; 1 << 20];
+                let mut at = self.file.metadata()?.len();
+                while at < length {
+                    let part = page.len().min((length - at) as usize);
+                    self.file.write_all_at(&page[..part], at).map_err(no_room)?;
+                    at += part as u64;
+                }
+                Ok(())
+            }
+            Err(e) => Err(no_room(e.into())),
+        }
     }
 
     /// Keeps the numbers of the backends; `seats` are names and epochs by number.
@@ -156,7 +200,7 @@ impl FlowFile {
 mod tests {
     use super::*;
 
-    const KEY: (u64, u64) = (5, 6);
+    const KEY: Key = Key::Own((5, 6));
 
     fn open(path: &Path, entries: usize) -> Result<(FlowFile, Kept), Failure> {
         FlowFile::open(path, Shape::of(entries), KEY)
@@ -182,6 +226,9 @@ mod tests {
         open(&path, 1024).unwrap().0.keep_seats([("be1", 0)]).unwrap();
         let (_, kept) = open(&path, 2048).unwrap();
         assert!(kept.seats.is_empty() && kept.discarded.is_some_and(|why| why.contains("1024")));
+        let shared = |key| FlowFile::open(&path, Shape::of(2048), Key::Shared(key)).unwrap().1.discarded;
+        assert!(shared((7, 8)).is_some_and(|why| why.contains("peer")), "it had a key of its own");
+        assert_eq!((shared((7, 8)), shared((9, 9)).is_some()), (None, true));
         std::fs::write(&path, "precious").unwrap();
         assert!(open(&path, 1024).is_err_and(|failure| failure.message.contains("something else")));
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");

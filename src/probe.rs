@@ -292,6 +292,11 @@ impl Probe {
             }
     }
 
+    /// Has it ended, and said all that it had to say? Then time changes nothing about it.
+    pub fn is_over(&self) -> bool {
+        self.verdict.is_some() && self.queue.is_empty()
+    }
+
     /// When [`Probe::poll`] has something to do next; `now` if there is something already.
     pub fn deadline(&self, now: Instant) -> Instant {
         if self.verdict.is_some() || !self.queue.is_empty() {

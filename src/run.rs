@@ -9,7 +9,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::appliance::Appliance;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Edit, Loaded, Lookup};
 use crate::control::execute::{self, Outcome};
 use crate::control::server::{Limits, Listeners};
 use crate::control::wire::{Reply, Request};
@@ -53,7 +53,7 @@ pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + 
         appliance.start()?;
         let (_control, requests) = control.serve(appliance.control_acl(), Limits::default())?;
         let peer = peer.map(Peer::serve).transpose()?;
-        Loop { appliance, signals, requests, peer, load, reread: bounded(16) }.run();
+        Loop { appliance, signals, requests, peer, load, worked_out: bounded(16), reloads: 0 }.run();
         Ok(())
     };
     carry_on().inspect_err(|failure: &Failure| {
@@ -81,13 +81,18 @@ struct Loop<L> {
     requests: Receiver<Request>,
     peer: Option<sync::Channels>,
     load: L,
-    /// Configurations that were read anew, and who wants to know what comes of it.
-    reread: (Sender<Reread>, Receiver<Reread>),
+    /// Configurations that were worked out in another thread.
+    worked_out: (Sender<WorkedOut>, Receiver<WorkedOut>),
+    /// The number of the last reload that was started.
+    reloads: u64,
 }
 
-struct Reread {
-    outcome: Result<Loaded, Failure>,
-    asked: Option<Sender<Reply>>,
+/// A configuration that may be the next one, and who wants to know what comes of it.
+enum WorkedOut {
+    /// Read anew from its sources.
+    Reload { number: u64, outcome: Result<Loaded, Failure>, asked: Option<Sender<Reply>> },
+    /// Changed by a command.
+    Edit { version: u64, edit: Edit, outcome: Result<(Config, String), Failure>, asked: Sender<Reply> },
 }
 
 impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
@@ -132,9 +137,11 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                     true
                 }
                 recv(self.requests) -> request => request.is_ok_and(|request| self.handle_request(request)),
-                recv(self.reread.1) -> reread => {
-                    if let Ok(reread) = reread {
-                        self.reload(reread);
+                recv(self.worked_out.1) -> worked_out => {
+                    match worked_out {
+                        Ok(WorkedOut::Reload { number, outcome, asked }) => self.reload(number, outcome, asked),
+                        Ok(WorkedOut::Edit { version, edit, outcome, asked }) => self.edit(version, edit, outcome, asked),
+                        Err(_) => {}
                     }
                     true
                 }
@@ -175,6 +182,10 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                 self.start_reload(Some(request.reply));
                 true
             }
+            Outcome::Edit(edit) => {
+                self.start_edit(edit, request.reply);
+                true
+            }
             Outcome::Exit(reply) => {
                 let _ = request.reply.send(Ok(reply));
                 // The answer gets a moment to leave.
@@ -184,20 +195,50 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
         }
     }
 
-    /// Names may have to be looked up, which takes its time: not in this thread.
-    fn start_reload(&self, asked: Option<Sender<Reply>>) {
-        let (load, sender) = (self.load.clone(), self.reread.0.clone());
-        let started = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            let _ = sender.send(Reread { outcome: load(), asked });
+    /// Works out a configuration in another thread, as names may have to be looked up, which takes its time.
+    fn work_out(&self, work: impl FnOnce() -> WorkedOut + Send + 'static) {
+        let sender = self.worked_out.0.clone();
+        let started = std::thread::Builder::new().name("configure".into()).spawn(move || {
+            let _ = sender.send(work());
         });
         if let Err(e) = started {
-            error!("the configuration cannot be read anew: no thread: {e}");
+            error!("the configuration cannot be worked out: no thread: {e}");
         }
     }
 
-    /// All of the configuration, or nothing of it.
-    fn reload(&mut self, reread: Reread) {
-        let outcome = reread.outcome.and_then(|loaded| {
+    fn start_reload(&mut self, asked: Option<Sender<Reply>>) {
+        self.reloads += 1;
+        let (load, number) = (self.load.clone(), self.reloads);
+        self.work_out(move || WorkedOut::Reload { number, outcome: load(), asked });
+    }
+
+    fn start_edit(&self, edit: Edit, asked: Sender<Reply>) {
+        let (config, version) = (self.appliance.config().clone(), self.appliance.version());
+        self.work_out(move || {
+            let outcome = config.edited(&edit, Lookup::Names);
+            WorkedOut::Edit { version, edit, outcome, asked }
+        });
+    }
+
+    /// A command's change, unless another one was quicker: then it is worked out again on top of that.
+    fn edit(&mut self, version: u64, edit: Edit, outcome: Result<(Config, String), Failure>, asked: Sender<Reply>) {
+        if version != self.appliance.version() {
+            return self.start_edit(edit, asked);
+        }
+        let applied = outcome.and_then(|(config, said)| {
+            let changes = self.appliance.apply(config)?;
+            changes.iter().for_each(|line| info!("{line}"));
+            Ok(execute::edited(&said, &changes))
+        });
+        let _ = asked.send(applied);
+    }
+
+    /// All of the configuration, or nothing of it. One that a later reload has overtaken is none.
+    fn reload(&mut self, number: u64, outcome: Result<Loaded, Failure>, asked: Option<Sender<Reply>>) {
+        let outcome = outcome.and_then(|loaded| {
+            if number != self.reloads {
+                return Err(Failure::new(Sysexit::Config, "a later reload has overtaken this one"));
+            }
             let difference = self.appliance.apply(loaded.config)?;
             loaded.remarks.iter().for_each(|remark| warn!("{remark}"));
             Ok(difference)
@@ -210,7 +251,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             }
             Err(failure) => error!("NOT RELOADED, the old configuration still serves: {failure}"),
         }
-        if let Some(asked) = reread.asked {
+        if let Some(asked) = asked {
             let _ = asked.send(outcome.map(|difference| execute::difference(&difference)));
         }
     }

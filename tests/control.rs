@@ -47,7 +47,7 @@ impl Bench {
 
     /// Unix, IPv4 and IPv6 where there is any, for 127.0.0.0/8 and ::1.
     fn within(limits: Limits) -> Bench {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().expect("a directory");
         let mut addresses = vec![
             ControlAddress::Unix(directory.path().join("socket")),
             ControlAddress::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
@@ -56,15 +56,15 @@ impl Bench {
             addresses.push(ControlAddress::Tcp(SocketAddr::from((Ipv6Addr::LOCALHOST, 0))));
         }
         let acl = Arc::new(RwLock::new(Some(permit(&["127.0.0.0/8", "::1"]))));
-        let listeners = Listeners::open(&addresses, None).unwrap();
-        let (server, requests) = listeners.serve(Arc::clone(&acl), limits).unwrap();
+        let listeners = Listeners::open(&addresses, None).expect("nobody else is there");
+        let (server, requests) = listeners.serve(Arc::clone(&acl), limits).expect("threads");
         let (told, seen) = unbounded();
         let executor = thread::spawn(move || execute(&requests, &told));
         Bench { directory, server: Some(server), acl, seen, executor: Some(executor) }
     }
 
     fn server(&self) -> &Server {
-        self.server.as_ref().unwrap()
+        self.server.as_ref().expect("it has not ended")
     }
 
     fn path(&self) -> PathBuf {
@@ -84,8 +84,8 @@ impl Bench {
     }
 
     fn connect_tcp(&self) -> Client<TcpStream> {
-        let stream = TcpStream::connect(self.tcp()[0]).unwrap();
-        stream.set_read_timeout(Some(HANG)).unwrap();
+        let stream = TcpStream::connect(self.tcp()[0]).expect("it listens");
+        stream.set_read_timeout(Some(HANG)).expect("not zero");
         Client(BufReader::new(stream))
     }
 
@@ -110,9 +110,9 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         self.server = None;
-        let executed = self.executor.take().unwrap().join();
+        let executed = self.executor.take().map(JoinHandle::join);
         if !thread::panicking() {
-            executed.expect("the executor saw nothing that it should not");
+            assert!(executed.is_some_and(|executed| executed.is_ok()), "the executor saw what it should not");
         }
     }
 }
@@ -130,7 +130,7 @@ fn execute(requests: &Receiver<Request>, told: &Sender<String>) {
                 let trusted = request.trusted;
                 request.answer(Ok(Answer::new(trusted.to_string(), json!(trusted))));
             }
-            ("large", length) => request.answer(Ok(Answer::plain("x".repeat(length.parse().unwrap())))),
+            ("large", length) => request.answer(Ok(Answer::plain("x".repeat(length.parse().expect("a number"))))),
             ("never", _) => unanswered.push(request),
             ("forget", _) => drop(request),
             _ => request.answer(Ok(Answer::plain(line))),
@@ -142,8 +142,8 @@ fn execute(requests: &Receiver<Request>, told: &Sender<String>) {
 struct Client<S>(BufReader<S>);
 
 fn unix(path: &Path) -> Client<UnixStream> {
-    let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(HANG)).unwrap();
+    let stream = UnixStream::connect(path).expect("it listens");
+    stream.set_read_timeout(Some(HANG)).expect("not zero");
     Client(BufReader::new(stream))
 }
 
@@ -162,7 +162,7 @@ impl<S: Read + Write> Client<S> {
 
     fn json(&mut self) -> Value {
         let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
+        self.0.read_line(&mut line).expect("a reply");
         assert!(line.ends_with('\n'), "{line:?}");
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
     }
@@ -177,12 +177,12 @@ impl<S: Read + Write> Client<S> {
 impl Client<UnixStream> {
     /// Nothing more comes from here.
     fn finish(&mut self) {
-        self.0.get_ref().shutdown(Shutdown::Write).unwrap();
+        self.0.get_ref().shutdown(Shutdown::Write).expect("it is connected");
     }
 }
 
 fn permit(networks: &[&str]) -> Arc<Acl> {
-    let rule = |text: &&str| Rule { action: Action::Permit, network: text.parse().unwrap() };
+    let rule = |text: &&str| Rule { action: Action::Permit, network: text.parse().expect("a network") };
     Arc::new(Acl::new(networks.iter().map(rule).collect()))
 }
 

@@ -10,7 +10,7 @@ use tracing::info;
 use super::command::{Act, Command, Query, help};
 use super::wire::{Answer, Reply, Request};
 use crate::appliance::Appliance;
-use crate::config::{Config, Lookup, Which, acl_lines};
+use crate::config::{Config, Edit, Which, acl_lines};
 use crate::director::{Duty, Standing};
 use crate::explain;
 use crate::failure::{Failure, Sysexit};
@@ -22,6 +22,8 @@ pub enum Outcome {
     Done(Reply),
     /// The configuration is to be read anew; the answer comes after that.
     Reload,
+    /// The configuration is to be changed, for which a name may have to be looked up; the answer comes after that.
+    Edit(Edit),
     /// The program ends.
     Exit(Answer),
 }
@@ -49,18 +51,16 @@ pub fn execute(appliance: &mut Appliance, request: &Request) -> Outcome {
         }
         Command::Act(act) => Outcome::Done(perform(appliance, &act)),
         Command::Query(query) => Outcome::Done(answer(appliance, &query)),
-        Command::Configure(edit) => {
-            let edited = appliance.config().edited(&edit, Lookup::Names);
-            let applied = edited.and_then(|(config, said)| appliance.apply(config).map(|changes| (said, changes)));
-            Outcome::Done(applied.map(|(said, changes)| {
-                changes.iter().for_each(|line| info!("{line}"));
-                Answer::new(format!("{said}\n"), json!({ "said": said, "changes": changes }))
-            }))
-        }
+        Command::Configure(edit) => Outcome::Edit(edit),
         Command::NoEffect { word, reason } => {
             Outcome::Done(Ok(Answer::plain(format!("{word} has no effect: {reason}"))))
         }
     }
+}
+
+/// What an edit has changed, as an answer.
+pub fn edited(said: &str, changes: &[String]) -> Answer {
+    Answer::new(format!("{said}\n"), json!({ "said": said, "changes": changes }))
 }
 
 /// What a reload has changed, as an answer.
@@ -98,9 +98,7 @@ fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
 fn set_duty(appliance: &mut Appliance, which: &Which, duty: Duty) -> Reply {
     let standing = standing_of(appliance, which)?;
     let left = appliance.counters().flows.live(standing.number);
-    if duty == Duty::Active
-        && appliance.config().balance.backends.iter().any(|b| b.name == standing.name && b.maintenance)
-    {
+    if appliance.config().balance.backends.iter().any(|b| b.name == standing.name && b.maintenance) {
         let message =
             format!("{} is in maintenance: take it out with \"maintenance {} off\"", standing.name, standing.name);
         return Err(Failure::usage(message));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{Director, Notice};
-use crate::health::{Change, Reason};
+use crate::health::{Change, Reason, State};
 use crate::probe::{self, Check, Probe, Target};
 use crate::wire::ip::protocol;
 
@@ -105,7 +105,7 @@ impl Director {
         let first = self.servers[index].next_target % targets.len().max(1);
         let chosen: Vec<(IpAddr, u16)> =
             targets.iter().cycle().skip(first).take(targets.len().min(ROUND)).copied().collect();
-        self.servers[index].next_target = first + chosen.len();
+        self.servers[index].first_target = first;
         let check = self.balance.health.check.clone();
         let mut round = Vec::new();
         for (vip, vip_port) in chosen {
@@ -146,9 +146,13 @@ impl Director {
                 }
             }
         }
-        let failure = outcomes.iter().flatten().find_map(|outcome| outcome.clone().err());
-        let result = match failure {
-            Some(reason) => Err(reason),
+        let failed = |(at, outcome): (usize, &Option<Result<(), Reason>>)| Some((at, outcome.clone()?.err()?));
+        let result = match outcomes.iter().enumerate().find_map(failed) {
+            Some((at, reason)) => {
+                // Where there are more VIPs than one round asks for, the next one begins with that which failed.
+                server.first_target += at;
+                Err(reason)
+            }
             None if outcomes.iter().all(Option::is_some) => Ok(()),
             None => return false,
         };
@@ -158,7 +162,11 @@ impl Director {
 
     fn conclude(&mut self, index: usize, result: Result<(), Reason>, now: Instant) -> bool {
         let server = &mut self.servers[index];
+        let succeeded = result.is_ok();
         let change = server.health.as_mut().and_then(|health| health.outcome(result, now));
+        // The others have their turn once these are beyond doubt.
+        let clean = succeeded && server.health.as_ref().is_none_or(|health| health.state() == State::Up);
+        server.next_target = if clean { server.first_target + ROUND } else { server.first_target };
         let name = server.config.name.clone();
         match change {
             Some(Change::Up) => self.notices.push_back(Notice::CheckPassed { name }),

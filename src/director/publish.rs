@@ -17,7 +17,8 @@ impl Director {
     pub(super) fn rebuild(&mut self, now: Instant) {
         let balance = Arc::clone(&self.balance);
         self.servers.iter_mut().for_each(Server::join);
-        let wanted = self.servers.iter().filter(|server| server.is_wanted());
+        // One that has just been added has not been heard of yet: it is neither well nor unwell.
+        let wanted = self.servers.iter().filter(|server| server.is_wanted() && !server.joining);
         let (all, well) = wanted.fold((0, 0), |(all, well), s| (all + 1, well + usize::from(s.is_well())));
         let panicking = all > 0 && well < all && well * 100 < all * usize::from(balance.panic_threshold);
         if panicking != self.panicking {
@@ -30,7 +31,7 @@ impl Director {
         }
         for server in &mut self.servers {
             // In a panic checks do not count; but where there is no link, there is nobody to send anything to.
-            let serves = if panicking { server.link.is_up() } else { server.is_well() };
+            let serves = if panicking { server.link.is_up() && !server.joining } else { server.is_well() };
             server.serves(serves, !balance.slow_start.is_zero(), now);
         }
         let in_service = |server: &Server| server.is_wanted() && server.is_serving();

@@ -78,12 +78,16 @@ pub(super) struct Server {
     /// `None` if nothing beyond the link is checked.
     pub(super) health: Option<Health>,
     pub(super) duty: Duty,
+    /// What it does when it is not blacklisted any more.
+    resumes: Duty,
     /// It was added while the balancer ran, and serves from the first sign of life on.
     pub(super) joining: bool,
     /// When it returned, while its share grows.
     pub(super) returned: Option<Instant>,
     /// The probes of the round that is under way.
     pub(super) round: Vec<Probe>,
+    /// Which VIP that round began with, or the one that has failed in it.
+    pub(super) first_target: usize,
     /// Which VIP the next round begins with.
     pub(super) next_target: usize,
     /// Was it in service when the tables were last made?
@@ -111,7 +115,9 @@ impl Server {
             joining: false,
             returned: None,
             round: Vec::new(),
+            first_target: 0,
             next_target: 0,
+            resumes: Duty::Active,
             serving: None,
             seed,
         }
@@ -150,6 +156,24 @@ impl Server {
     /// Nothing is known of its MAC any more.
     pub(super) fn relink(&mut self, balance: &Balance, now: Instant) {
         self.link = Link::new(&self.config, balance, now);
+    }
+
+    /// Gives it another duty.
+    pub(super) fn assign(&mut self, duty: Duty) {
+        let (before, after) = (self.duty, duty);
+        if matches!(after, Duty::Blacklisted(_)) && !matches!(before, Duty::Blacklisted(_)) {
+            self.resumes = before;
+        }
+        self.duty = after;
+    }
+
+    /// Does it return from the blacklist now?
+    pub(super) fn resumes(&mut self, now: Instant) -> bool {
+        let over = matches!(self.duty, Duty::Blacklisted(until) if until <= now);
+        if over {
+            self.duty = if self.config.maintenance { Duty::Maintenance } else { self.resumes };
+        }
+        over
     }
 
     /// Has it shown that it is there?

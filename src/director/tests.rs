@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 use crate::config::{BackendConfig, VipConfig};
 use crate::engine::Station;
+use crate::lb::Backend;
 use crate::wire::arp;
 use crate::wire::ether;
 

@@ -65,7 +65,10 @@ pub(super) fn steer(tables: &Tables, flows: &mut FlowTable, service: &Service, f
     let Some(index) = choice.backend else {
         return Steered::NoBackend;
     };
+    let reachable = tables.backend(index).is_some_and(|backend| backend.mac.is_some());
     match found {
+        // It has to wait until its backend has been found. If that is gone, the flow may always have been another's.
+        None if !opens && !reachable => {}
         None => flows.insert(tag, tables.owner(index), signal),
         Some(found) if opens || !tables.knows(found.owner) => flows.replace(tag, found, tables.owner(index), signal),
         // Its backend is down. This segment goes where it is answered by a RST; should the backend return before the

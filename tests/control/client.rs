@@ -52,7 +52,7 @@ fn somebody_elses_socket_is_not_permitted() {
         return;
     }
     let bench = Bench::new();
-    fs::set_permissions(bench.path(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o000)).unwrap();
     let failure = ask(&bench.server().addresses()[0], "servers").unwrap_err();
     assert_eq!(failure.code, Sysexit::NoPerm, "{failure}");
 }

@@ -28,8 +28,10 @@ pub struct Known {
     pub packets: u32,
     /// It began with a segment in the middle.
     pub adopted: bool,
-    /// A FIN or RST of the client was the last that was shown.
-    pub over: bool,
+    /// The client has sent a FIN.
+    pub finished: bool,
+    /// The last packet was a RST.
+    pub reset: bool,
 }
 
 /// What survives a restart with a flow file.
@@ -94,7 +96,7 @@ pub struct Balancer {
 
 impl Balancer {
     pub fn start(index: usize, segment: Segment, balance: &Arc<Balance>, silent: bool, kept: Kept, now: Instant) -> Balancer {
-        let start = Start { silent, seats: kept.seats, seed: index as u64 + 7 };
+        let start = Start { silent, seats: kept.seats, seed: index as u64 + 7, ..Start::default() };
         let director = Director::new(Arc::clone(balance), segment.clone(), start, now);
         let counters = Arc::new(Counters::new(NUMBERS, NUMBERS));
         let tables = Arc::clone(director.tables());

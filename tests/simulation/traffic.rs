@@ -85,6 +85,9 @@ impl World {
         if self.conversations[id].round != round {
             return Ok(());
         }
+        if self.elapsed() > ACTIVE + Duration::from_secs(5) {
+            self.conversations[id].manner.requests = 0;
+        }
         let act = self.conversations[id].wake(&mut self.crowd, self.now);
         self.act(id, act)
     }

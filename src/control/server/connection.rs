@@ -5,7 +5,7 @@ use std::net::{IpAddr, Shutdown};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{TryRecvError, bounded, select};
+use crossbeam_channel::{bounded, select_biased};
 use socket2::Socket;
 use tracing::debug;
 
@@ -87,21 +87,18 @@ fn ask(shared: &Shared, line: String, trusted: bool) -> Reply {
     let patience = shared.limits.answer;
     let until = Instant::now() + patience;
     let ending = || Err(unavailable("the balancer is ending"));
-    // Half a line that the end of the server has cut off is no command.
-    if shared.stopped.try_recv() == Err(TryRecvError::Disconnected) {
-        return ending();
-    }
     let (reply, answer) = bounded(1);
-    select! {
+    select_biased! {
+        // First: half a line that the end of the server has cut off is no command.
+        recv(shared.stopped) -> _ => return ending(),
         send(shared.requests, Request { line, trusted, reply }) -> sent => if sent.is_err() {
             return ending();
         },
-        recv(shared.stopped) -> _ => return ending(),
         default(patience) => {
             return Err(unavailable("the balancer is busy: other commands wait; nothing was done, try again later"));
         }
     }
-    select! {
+    select_biased! {
         recv(answer) -> reply => reply.unwrap_or_else(|_| ending()),
         // The command that ends the balancer has been replied to before.
         recv(shared.stopped) -> _ => answer.try_recv().unwrap_or_else(|_| ending()),

@@ -73,6 +73,33 @@ fn maintenance_and_blacklisting_give_the_flows_away() {
 }
 
 #[test]
+fn who_returns_from_the_blacklist_goes_on_with_what_it_did() {
+    let mut now = Instant::now();
+    let mut d = settled(&mut now, |b| b.backends[1].maintenance = true);
+    d.set_duty("be11", Duty::Draining, 3, now);
+    for name in ["be11", "be12"] {
+        d.set_duty(name, Duty::Blacklisted(now + Duration::from_secs(1)), 3, now);
+        d.set_duty(name, Duty::Blacklisted(now + Duration::from_secs(2)), 3, now);
+    }
+    pass(&mut d, &mut now, Duration::from_millis(1900));
+    assert!(d.standings().iter().all(|s| s.condition == Condition::Blacklisted));
+    pass(&mut d, &mut now, Duration::from_millis(200));
+    let conditions: Vec<Condition> = d.standings().iter().map(|s| s.condition).collect();
+    assert_eq!(conditions, [Condition::Draining, Condition::Maintenance]);
+}
+
+#[test]
+fn a_backend_that_is_added_causes_no_panic() {
+    let mut now = Instant::now();
+    let mut d = settled(&mut now, |b| b.panic_threshold = 90);
+    let mut more = (**d.balance()).clone();
+    more.backends.extend([backend(13), backend(14), backend(15)]);
+    d.reconfigure(Arc::new(more), now);
+    assert!(notices(&mut d).is_empty());
+    assert_eq!(shares(d.tables()), [50, 50, 0, 0, 0]);
+}
+
+#[test]
 fn a_weight_of_nothing_takes_no_clients_and_keeps_flows() {
     let mut now = Instant::now();
     let mut d = settled(&mut now, |_| {});
