@@ -13,7 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, BackendConfig, Config};
 use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
-use crate::director::{Director, Segment, Start};
+use crate::director::{Director, Seat, Segment, Start};
 use crate::engine::{self, Engine, Station};
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::{FlowFile, Key};
@@ -52,6 +52,12 @@ pub struct Appliance {
     control_acl: Arc<RwLock<Option<Arc<Acl>>>>,
     /// The seed of the start: what the other balancer knows flows by.
     peer_seed: Seed,
+    /// Backends by what that calls them.
+    peer_owners: HashMap<u64, Owner>,
+    /// When that was last heard of.
+    peer_heard: Option<Instant>,
+    /// Why the program cannot go on.
+    broken: Option<Failure>,
     /// Why the interface could not be opened again, so that it is said once.
     last_failure: Option<Failure>,
 }
@@ -123,6 +129,9 @@ impl Appliance {
             last_failure: None,
             version: 0,
             peer_seed: config.balance.seed,
+            peer_owners: HashMap::new(),
+            peer_heard: None,
+            broken: None,
             director,
             config,
             interface,
@@ -171,11 +180,7 @@ impl Appliance {
     /// Opens the interface.
     fn open(&self, interface: &Interface) -> Result<Prepared, Failure> {
         let name = &interface.name;
-        for vip in self.config.balance.vip_addresses().iter().filter(|&&vip| interface.has(vip)) {
-            warn!(
-                "{name} itself has the virtual address {vip}: clients of this host's own services there will not reach them"
-            );
-        }
+        warn_of_own_vips(&self.config, interface);
         let wanted = wanted(self.director.tables());
         let (waker, receiver) = waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
         let port = PacketPort::open(interface, &wanted, receiver).map_err(|e| open_failure(name, &e))?;
@@ -211,6 +216,11 @@ impl Appliance {
         self.carry_out();
     }
 
+    /// Why the program cannot go on, if it cannot.
+    pub fn broken(&mut self) -> Option<Failure> {
+        self.broken.take()
+    }
+
     /// When [`Appliance::advance`] has something to do next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.director.poll_timeout()
@@ -230,7 +240,7 @@ impl Appliance {
     pub fn to_peer(&self, records: &[Record]) -> Vec<Shared> {
         let seats = self.director.seats();
         let code = |record: &Record| {
-            let seat = seats.get(usize::from(record.owner.backend))?;
+            let seat = seats.get(usize::from(record.owner.backend)).filter(|seat| seat.epoch == record.owner.epoch)?;
             Some(sync::backend_code(self.peer_seed, &seat.key))
         };
         let shared = |record: &Record| {
@@ -240,15 +250,10 @@ impl Appliance {
     }
 
     /// Takes in what another balancer tells of flows.
-    pub fn hear_of(&self, flows: &[Shared]) {
-        let seed = self.peer_seed;
-        let owners: HashMap<u64, Owner> = (self.director.seats().iter().enumerate())
-            .map(|(number, seat)| {
-                (sync::backend_code(seed, &seat.key), Owner { backend: number as u16, epoch: seat.epoch })
-            })
-            .collect();
+    pub fn hear_of(&mut self, flows: &[Shared]) {
+        self.peer_heard = Some(Instant::now());
         let record = |flow: &Shared| {
-            let owner = *owners.get(&flow.backend)?;
+            let owner = *self.peer_owners.get(&flow.backend)?;
             Some(Record { tag: flow.tag, owner, stage: flow.stage, idle: flow.idle })
         };
         let records: Vec<Record> = flows.iter().filter_map(record).collect();
@@ -275,6 +280,7 @@ impl Appliance {
         let mut told = false;
         if let Some(tables) = self.director.poll_tables() {
             self.keep_seats();
+            self.note_owners();
             self.surround(&tables);
             told |= self.tell(Command::Install(tables));
         }
@@ -314,6 +320,21 @@ impl Appliance {
             serving.surroundings.ingress = ingress;
             serving.surroundings.wanted = wanted;
         }
+    }
+
+    /// What the backends are called between balancers.
+    fn note_owners(&mut self) {
+        if self.config.process.peer.is_some() {
+            let owner = |(number, seat): (usize, &Seat<String>)| {
+                (sync::backend_code(self.peer_seed, &seat.key), Owner { backend: number as u16, epoch: seat.epoch })
+            };
+            self.peer_owners = self.director.seats().iter().enumerate().map(owner).collect();
+        }
+    }
+
+    /// When the other balancer was last heard of.
+    pub fn peer_heard(&self) -> Option<Instant> {
+        self.peer_heard
     }
 
     /// Keeps the backends' numbers beside the flows that know them by these.
@@ -396,7 +417,15 @@ impl Appliance {
         if let Some(mut serving) = self.serving.take() {
             let _ = serving.commands.send(Command::Stop);
             serving.waker.wake();
-            self.memory = serving.thread.take().and_then(|thread| thread.join().ok());
+            match serving.thread.take().map(JoinHandle::join) {
+                Some(Ok(memory)) => self.memory = Some(memory),
+                // A fault of ours. Whoever looks after the program starts it again, and a flow file keeps the flows.
+                Some(Err(_)) => {
+                    self.broken =
+                        Some(Failure::new(Sysexit::Software, "the worker has panicked, which is a fault in pen-dsr"));
+                }
+                None => {}
+            }
         }
     }
 
@@ -418,6 +447,9 @@ impl Appliance {
         }
         check_host(&config, &self.interface)?;
         let difference = config::difference(&self.config, &config);
+        if config.balance.vips != self.config.balance.vips {
+            warn_of_own_vips(&config, &self.interface);
+        }
         self.director.reconfigure(Arc::new(config.balance.clone()), Instant::now());
         if config.process.debug != self.config.process.debug {
             logging::set_level(config.process.debug);
@@ -497,6 +529,15 @@ fn segment(config: &Config, interface: &Interface) -> Segment {
         ipv6: interface.ipv6.clone(),
         link_local: interface.link_local,
         gateways: os::gateways(),
+    }
+}
+
+fn warn_of_own_vips(config: &Config, interface: &Interface) {
+    for vip in config.balance.vip_addresses().iter().filter(|&&vip| interface.has(vip)) {
+        warn!(
+            "{} itself has the virtual address {vip}: clients of this host's own services there will not reach them",
+            interface.name
+        );
     }
 }
 

@@ -236,6 +236,10 @@ impl Director {
             self.defend(address, mac, now);
             return;
         }
+        if self.tables.settings().answered.contains(&address) {
+            self.complain_about_source(address, mac, now);
+            return;
+        }
         let mut changed = false;
         for index in 0..self.servers.len() {
             let Link::Asked { address: asked, neighbor } = &mut self.servers[index].link else {
@@ -346,8 +350,13 @@ impl Director {
 
     /// Takes in how many flows there are: a backend that is drained and has none left is done.
     pub fn observe(&mut self, flows: &FlowCounters) {
-        for server in self.servers.iter_mut().filter(|server| server.duty == Duty::Draining) {
-            if flows.live(server.number) == 0 {
+        for server in &mut self.servers {
+            let left = flows.live(server.number);
+            // Flows from before a restart show themselves one by one.
+            if server.duty == Duty::Drained && left > 0 {
+                server.duty = Duty::Draining;
+            }
+            if server.duty == Duty::Draining && left == 0 {
                 server.duty = Duty::Drained;
                 self.notices.push_back(Notice::Duty { name: server.config.name.clone(), duty: Duty::Drained, left: 0 });
             }
@@ -405,6 +414,14 @@ impl Director {
         let backend = backend.map(|server| server.config.name.clone());
         self.notices.push_back(Notice::VipClaimed { address, mac, backend });
         self.outbox.push_back(self.segment.announcement(address));
+    }
+
+    /// Somebody else says that it has the address that probes come from.
+    fn complain_about_source(&mut self, address: IpAddr, mac: Mac, now: Instant) {
+        if self.last_defence.get(&address).is_none_or(|last| now >= *last + DEFEND_INTERVAL) {
+            self.last_defence.insert(address, now);
+            self.notices.push_back(Notice::SourceClaimed { address, mac });
+        }
     }
 
     fn note(&mut self, index: usize, change: Change) {

@@ -38,7 +38,7 @@ pub fn explain<'a>(
     let slots = &service.current.slots;
     let mut line = format!("{who} -> {chosen}  slot {} of {}  hash {:016x}", choice.slot, slots.size(), choice.hash);
     let hashed = if balance.hash_port { "address and port" } else { "address" };
-    let _ = write!(line, "  (SipHash-1-3 of the {hashed}, seed {:x}", balance.seed.0);
+    let _ = write!(line, "  (SipHash-1-3 of the {hashed}, seed {}", balance.seed);
     if let Some(index) = choice.backend {
         let own = (0..slots.size()).filter(|&slot| slots.member(slot) == Some(index)).count();
         let share = 100.0 * own as f64 / slots.size() as f64;

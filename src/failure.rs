@@ -19,6 +19,8 @@ pub enum Sysexit {
     NoHost = 68,
     /// EX_UNAVAILABLE: no such interface.
     Unavailable = 69,
+    /// EX_SOFTWARE: a fault in the program.
+    Software = 70,
     /// EX_OSERR: the system refused something that it should not have.
     OsErr = 71,
     /// EX_CANTCREAT: a file cannot be created.

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, posix_fallocate};
@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg, posix_fallocate};
 use crate::counters::MOST_BACKENDS;
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::{Memory, Shape};
-use crate::os;
+use crate::os::{self, Boot};
 
 const MAGIC: &[u8; 8] = b"pdsrflow";
 /// Changes with the layout, and with the meaning of any byte.
@@ -81,16 +81,18 @@ impl FlowFile {
             }
         }
         let this = FlowFile { path: path.to_owned(), file, shape };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let usable = if length == 0 { Err(None) } else { this.read_head(&head, length, now).map_err(Some) };
+        let boot = os::boot().map_err(|e| failed(&e.to_string()))?;
+        let usable = if length == 0 { Err(None) } else { this.read_head(&head, length, &boot).map_err(Some) };
         let usable = usable.and_then(|(kept, age)| match key {
-            Key::Shared(key) if key != kept => Err(Some("its flows are named by another key than the peer's".to_owned())),
+            Key::Shared(key) if key != kept => {
+                Err(Some("its flows are named by another key than the peer's".to_owned()))
+            }
             Key::Shared(_) | Key::Own(_) => Ok((kept, age)),
         });
         let (Key::Own(key) | Key::Shared(key)) = key;
         let kept = match usable {
             Ok((key, age)) => this.reserve().map(|()| (key, age, this.read_seats(), None)),
-            Err(why) => this.begin(key, now).map(|()| (key, Duration::ZERO, Vec::new(), why)),
+            Err(why) => this.begin(key, &boot).map(|()| (key, Duration::ZERO, Vec::new(), why)),
         };
         let (key, age, seats, discarded) = kept.map_err(|e| failed(&e.to_string()))?;
         let memory = os::map_file(&this.file, FLOWS_AT, shape.bytes())
@@ -100,7 +102,7 @@ impl FlowFile {
     }
 
     /// Key and age of the table that the file holds, or why it is of no use.
-    fn read_head(&self, head: &[u8; 64], length: u64, now: Duration) -> Result<((u64, u64), Duration), String> {
+    fn read_head(&self, head: &[u8; 64], length: u64, boot: &Boot) -> Result<((u64, u64), Duration), String> {
         let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| head[at + i]));
         if number(8) != u64::from(VERSION) {
             return Err("it was written by another version".to_owned());
@@ -108,28 +110,24 @@ impl FlowFile {
         if number(16) != self.shape.main_entries() as u64 || length != FLOWS_AT + self.shape.bytes() as u64 {
             return Err(format!("it was made for {} flows", number(16)));
         }
-        let born = Duration::from_millis(number(40));
-        match (now.checked_sub(born), os::uptime()) {
-            (None, _) => Err("it is from the future".to_owned()),
-            (Some(_), Some(uptime))
-                if now.saturating_sub(uptime) > Duration::from_millis(number(48)) + Duration::from_secs(5) =>
-            {
-                Err("it is from before the last boot".to_owned())
-            }
-            (Some(age), _) => Ok(((number(24), number(32)), age)),
+        if number(48) != boot.id {
+            return Err("it is from before the last boot".to_owned());
         }
+        let age = boot.uptime.checked_sub(Duration::from_millis(number(40)));
+        let age = age.ok_or_else(|| "it is from the future".to_owned())?;
+        Ok(((number(24), number(32)), age))
     }
 
     /// Makes the file anew.
-    fn begin(&self, key: (u64, u64), now: Duration) -> io::Result<()> {
+    fn begin(&self, key: (u64, u64), boot: &Boot) -> io::Result<()> {
         self.file.set_len(0)?;
         if let Err(e) = self.reserve() {
             // What has been begun would be taken for a file of flows.
             let _ = self.file.set_len(0);
             return Err(e);
         }
-        let millis = now.as_millis() as u64;
-        let numbers = [u64::from(VERSION), self.shape.main_entries() as u64, key.0, key.1, millis, millis];
+        let born = boot.uptime.as_millis() as u64;
+        let numbers = [u64::from(VERSION), self.shape.main_entries() as u64, key.0, key.1, born, boot.id];
         let mut head = MAGIC.to_vec();
         numbers.iter().for_each(|n| head.extend_from_slice(&n.to_le_bytes()));
         self.file.write_all_at(&head, 0)
@@ -173,9 +171,7 @@ impl FlowFile {
         }
         text.truncate(NAMES_ROOM - 1);
         text.push(0);
-        self.file.write_all_at(&text, NAMES_AT)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.file.write_all_at(&(now.as_millis() as u64).to_le_bytes(), 48)
+        self.file.write_all_at(&text, NAMES_AT)
     }
 
     fn read_seats(&self) -> Vec<(String, u8)> {

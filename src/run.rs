@@ -39,6 +39,10 @@ pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + 
     let peer = process.peer.map(|peer| Peer::open(peer, appliance.config().balance.seed)).transpose()?;
     let control = Listeners::open(&process.control, user.as_ref())?;
     if let Some(user) = &user {
+        // Both are written to, and the log opened anew, as that user.
+        for path in process.log_file.iter().chain(&process.flow_file) {
+            os::give(path, user)?;
+        }
         os::drop_privileges(user)?;
     }
     if process.daemon {
@@ -53,8 +57,7 @@ pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + 
         appliance.start()?;
         let (_control, requests) = control.serve(appliance.control_acl(), Limits::default())?;
         let peer = peer.map(Peer::serve).transpose()?;
-        Loop { appliance, signals, requests, peer, load, worked_out: bounded(16), reloads: 0 }.run();
-        Ok(())
+        Loop { appliance, signals, requests, peer, load, worked_out: bounded(16), reloads: 0 }.run()
     };
     carry_on().inspect_err(|failure: &Failure| {
         // Nobody reads a daemon's standard error.
@@ -96,7 +99,7 @@ enum WorkedOut {
 }
 
 impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
-    fn run(mut self) {
+    fn run(mut self) -> Result<(), Failure> {
         let mut next_watch = Instant::now() + WATCH_INTERVAL;
         loop {
             // Whatever has held this thread up, what has come meanwhile counts before what has not.
@@ -105,6 +108,9 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                 self.appliance.handle_report(Some(report));
             }
             self.appliance.advance();
+            if let Some(failure) = self.appliance.broken() {
+                return Err(failure);
+            }
             let now = Instant::now();
             if now >= next_watch {
                 next_watch = now + WATCH_INTERVAL;
@@ -151,9 +157,10 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                 break;
             }
         }
-        self.appliance.stop();
         log_statistics(&self.appliance);
+        self.appliance.stop();
         info!("stopped");
+        Ok(())
     }
 
     /// Does it go on?
@@ -246,7 +253,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
         match &outcome {
             Ok(difference) if difference.is_empty() => info!("reloaded: nothing has changed"),
             Ok(difference) => {
-                info!("reloaded: {} changes", difference.len());
+                info!("reloaded, with {} change{}", difference.len(), if difference.len() == 1 { "" } else { "s" });
                 difference.iter().for_each(|line| info!("{line}"));
             }
             Err(failure) => error!("NOT RELOADED, the old configuration still serves: {failure}"),
@@ -264,12 +271,12 @@ fn say_hello(config: &Config) {
     }
     let vips: Vec<String> = b.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols)).collect();
     info!(
-        "{}: {} by {} backends, hashing the client's {}, seed {:x}, {} slots",
+        "{}: {} by {} backends, hashing the client's {}, seed {}, {} slots",
         process.interface.as_deref().unwrap_or_default(),
         vips.join(", "),
         b.backends.len(),
         if b.hash_port { "address and port" } else { "address" },
-        b.seed.0,
+        b.seed,
         b.slots_wanted()
     );
     let shape = Shape::of(process.flow_entries);
@@ -287,7 +294,7 @@ fn say_hello(config: &Config) {
     }
     if let Some(peer) = process.peer {
         info!("the balancer at {peer} is told of flows");
-        if b.seed.0 == 0 {
+        if b.seed == crate::lb::Seed::default() {
             warn!("the peer's flows are not protected from forgery: give both balancers the same --seed");
         }
     }

@@ -175,7 +175,7 @@ pub struct ProcessArgs {
     /// Start silent, as the second of two balancers, until told to take over (ctl takeover, USR2)
     #[arg(long, global = true)]
     pub standby: bool,
-    /// Places in the flow table, made a power of two upwards; 16 million take about 1 GB [default: 1048576]
+    /// Places in the flow table, made a power of two upwards; 20 bytes each [default: 1048576]
     #[arg(long, value_name = "N", value_parser = within(limits::FLOW_ENTRIES), global = true)]
     pub flow_entries: Option<u32>,
     /// Keep flows in this file over a restart

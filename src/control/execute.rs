@@ -1,6 +1,9 @@
 //! What commands do, while the balancer runs.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,8 +44,16 @@ pub fn execute(appliance: &mut Appliance, request: &Request) -> Outcome {
         )));
     }
     if !matches!(command, Command::Query(_)) {
-        info!("command: {}", request.line);
+        info!("command over {}: {}", if request.trusted { "the Unix socket" } else { "TCP" }, request.line);
     }
+    let outcome = carry_out(appliance, command);
+    if let Outcome::Done(Err(failure)) = &outcome {
+        info!("refused: {failure}");
+    }
+    outcome
+}
+
+fn carry_out(appliance: &mut Appliance, command: Command) -> Outcome {
     match command {
         Command::Act(Act::Reload) => Outcome::Reload,
         Command::Act(Act::Exit) if appliance.config().process.allow_exit => Outcome::Exit(Answer::plain("bye")),
@@ -223,8 +234,17 @@ fn status(appliance: &Appliance) -> Answer {
     let interface = process.interface.as_deref().unwrap_or_default();
     let head = format!("pen-dsr {} on {interface}, process {}, {role}", env!("CARGO_PKG_VERSION"), std::process::id());
     let lines: Vec<String> = std::iter::once(head).chain(stats::lines(counters, director)).collect();
+    let mut lines = lines;
+    let heard = appliance.peer_heard().map(|heard| heard.elapsed().as_secs());
+    if let Some(peer) = process.peer {
+        let last = heard.map_or("not heard of yet".to_owned(), |seconds| format!("last heard of {seconds} s ago"));
+        lines.insert(1, format!("peer {peer}: {last}, {} flows learnt from it", counters.flows.learnt.get()));
+    }
     let servers = servers(appliance, &director.standings());
     let json = json!({
+        "peer": process.peer.map(|peer| peer.to_string()),
+        "peer_heard": heard,
+        "flows_learnt": counters.flows.learnt.get(),
         "version": env!("CARGO_PKG_VERSION"),
         "interface": interface,
         "pid": std::process::id(),
@@ -244,7 +264,7 @@ fn mode(config: &Config, silent: bool) -> Answer {
         "hash": if balance.hash_port { "address and port" } else { "address" },
         "role": role,
         "check": balance.health.check.to_string(),
-        "seed": format!("{:x}", balance.seed.0),
+        "seed": balance.seed.to_string(),
         "slots": balance.slots_wanted(),
     });
     Answer::new(text, json)
@@ -301,9 +321,9 @@ fn table(appliance: &Appliance) -> Answer {
     let digest = director.digest();
     let standings = director.standings();
     let mut lines = vec![format!(
-        "digest {digest:016x}, {} slots, seed {:x}{}",
+        "digest {digest:016x}, {} slots, seed {}{}",
         appliance.config().balance.slots_wanted(),
-        appliance.config().balance.seed.0,
+        appliance.config().balance.seed,
         if director.has_previous() { "; the table before this one still decides about older flows" } else { "" }
     )];
     lines.extend(standings.iter().map(|s| format!("{} weight {} share {:.3} %", s.name, s.weight, s.share)));
@@ -324,7 +344,9 @@ fn write(config: &Config, path: &Path) -> Result<Answer, Failure> {
     let mut name = path.file_name().map(std::ffi::OsStr::to_os_string).unwrap_or_default();
     name.push(".new");
     let new = path.with_file_name(name);
-    std::fs::write(&new, config.to_toml()).map_err(failed)?;
+    // It holds the seed, which is nobody else's business.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+    file.write_all(config.to_toml().as_bytes()).map_err(failed)?;
     std::fs::rename(&new, path).map_err(failed)?;
     Ok(Answer::plain(format!("written to {}", path.display())))
 }

@@ -204,6 +204,7 @@ fn name(code: Sysexit) -> &'static str {
         Sysexit::NoUser => "nouser",
         Sysexit::NoHost => "nohost",
         Sysexit::Unavailable => "unavailable",
+        Sysexit::Software => "software",
         Sysexit::OsErr => "oserr",
         Sysexit::CantCreat => "cantcreat",
         Sysexit::NoPerm => "noperm",
@@ -213,8 +214,8 @@ fn name(code: Sysexit) -> &'static str {
 
 /// The exit code of a number; one that is not known is still a failure.
 fn exit_code(code: u8) -> Sysexit {
-    use Sysexit::{CantCreat, Config, DataErr, NoHost, NoInput, NoPerm, NoUser, OsErr, Unavailable, Usage};
-    let known = [Usage, DataErr, NoInput, NoUser, NoHost, OsErr, CantCreat, NoPerm, Config];
+    use Sysexit::{CantCreat, Config, DataErr, NoHost, NoInput, NoPerm, NoUser, OsErr, Software, Unavailable, Usage};
+    let known = [Usage, DataErr, NoInput, NoUser, NoHost, Software, OsErr, CantCreat, NoPerm, Config];
     known.into_iter().find(|known| *known as u8 == code).unwrap_or(Unavailable)
 }
 
@@ -328,7 +329,7 @@ mod tests {
     #[test]
     fn exit_codes_keep_their_number() {
         // EX_USAGE to EX_CONFIG; those that are not used become "unavailable".
-        let used = [64, 65, 66, 67, 68, 69, 71, 73, 77, 78];
+        let used = [64, 65, 66, 67, 68, 69, 70, 71, 73, 77, 78];
         for code in 64..=78 {
             assert_eq!(exit_code(code) as u8, if used.contains(&code) { code } else { 69 });
         }

@@ -31,7 +31,9 @@ impl Director {
         if health.poll(now) {
             self.start_round(index, now);
             if self.servers[index].round.is_empty() {
-                return self.conclude(index, Ok(()), now);
+                // Nobody could be asked, which says nothing about the backend.
+                let change = self.servers[index].health.as_mut().and_then(|health| health.outcome(Ok(()), now));
+                return change.is_some();
             }
         }
         for probe in &mut self.servers[index].round {

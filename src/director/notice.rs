@@ -59,6 +59,13 @@ pub enum Notice {
         /// The VIP that cannot be probed.
         vip: IpAddr,
     },
+    /// Another host says that it has the address that probes come from.
+    SourceClaimed {
+        /// The address.
+        address: IpAddr,
+        /// Who claims it.
+        mac: Mac,
+    },
     /// Somebody has given a backend another duty, or time has.
     Duty {
         /// As configured.
@@ -154,6 +161,11 @@ impl fmt::Display for Notice {
             Notice::NoProbeSource { vip } => write!(
                 f,
                 "backends cannot be checked at {vip}: the interface has no address of that family to probe from; give one with --check-source"
+            ),
+            Notice::SourceClaimed { address, mac } => write!(
+                f,
+                "the address {address} that checks come from IS CLAIMED BY ANOTHER HOST, {mac}, which gets the backends' answers: \
+                 give each balancer a --check-source of its own"
             ),
             Notice::Duty { name, duty: Duty::Active, .. } => write!(f, "backend {name} takes new clients again"),
             Notice::Duty { name, duty: Duty::Draining, left } => {

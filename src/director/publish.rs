@@ -32,7 +32,7 @@ impl Director {
         for server in &mut self.servers {
             // In a panic checks do not count; but where there is no link, there is nobody to send anything to.
             let serves = if panicking { server.link.is_up() && !server.joining } else { server.is_well() };
-            server.serves(serves, !balance.slow_start.is_zero(), now);
+            server.serves(serves, now, balance.slow_start);
         }
         let in_service = |server: &Server| server.is_wanted() && server.is_serving();
         let regular = self.servers.iter().any(in_service);
@@ -100,10 +100,11 @@ impl Director {
 
     fn settings(&self) -> Settings {
         let sources = self.probe_sources();
-        let answered = sources.iter().filter(|source| !self.segment.has(**source)).copied().collect();
+        let answered: Vec<IpAddr> = sources.iter().filter(|source| !self.segment.has(**source)).copied().collect();
         Settings {
             tarpit: self.tarpit_list(&sources),
             probe_sources: sources,
+            watched: answered.iter().copied().collect(),
             answered,
             silent: self.silent,
             shares: self.has_peer && !self.silent,

@@ -91,7 +91,9 @@ pub(super) struct Server {
     /// Which VIP the next round begins with.
     pub(super) next_target: usize,
     /// Was it in service when the tables were last made?
-    serving: Option<bool>,
+    serving: bool,
+    /// Did it take new flows then? `None`: there were none.
+    taking: Option<bool>,
     seed: u64,
 }
 
@@ -118,7 +120,8 @@ impl Server {
             first_target: 0,
             next_target: 0,
             resumes: Duty::Active,
-            serving: None,
+            serving: false,
+            taking: None,
             seed,
         }
     }
@@ -199,19 +202,21 @@ impl Server {
         self.duty == Duty::Active && self.config.weight > 0 && !self.emergency
     }
 
-    /// Is it in service, as far as it depends on itself? One that returns begins with a small share, if it is to.
-    pub(super) fn serves(&mut self, serves: bool, slowly: bool, now: Instant) {
-        if self.serving == Some(false) && serves && slowly {
+    /// Does it serve, as far as it depends on itself? One that takes new flows again begins with a small share, if it is to.
+    pub(super) fn serves(&mut self, serves: bool, now: Instant, slow_start: Duration) {
+        let takes = serves && self.is_wanted();
+        if self.taking == Some(false) && takes && !slow_start.is_zero() {
             self.returned = Some(now);
         }
-        if !serves {
+        if !takes {
             self.returned = None;
         }
-        self.serving = Some(serves);
+        self.taking = Some(takes);
+        self.serving = serves;
     }
 
     pub(super) fn is_serving(&self) -> bool {
-        self.serving == Some(true)
+        self.serving
     }
 
     /// How many percent of its slots it takes while it is in service.

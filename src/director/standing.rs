@@ -111,7 +111,8 @@ impl Director {
         let slots = &self.generations.current().slots;
         let own = (0..slots.size()).filter(|&slot| slots.member(slot) == Some(server.number)).count();
         let gone = matches!(&server.link, Link::Asked { neighbor, .. } if neighbor.is_gone());
-        let reason = server.health.as_ref().and_then(|health| health.reason().cloned());
+        let unwell = server.health.as_ref().filter(|health| health.state() != State::Up);
+        let reason = unwell.and_then(|health| health.reason().cloned());
         Standing {
             name: server.config.name.clone(),
             number: server.number,

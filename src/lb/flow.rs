@@ -229,8 +229,9 @@ impl Limits {
 
     fn of(&self, stage: Stage) -> u32 {
         match stage {
-            Stage::Opening | Stage::Adopted => self.opening,
-            Stage::Young | Stage::Established => self.established,
+            Stage::Opening => self.opening,
+            // It has lived for who knows how long. Its place is in the nursery, where it is in nobody's way.
+            Stage::Adopted | Stage::Young | Stage::Established => self.established,
             Stage::Closing | Stage::Reset => self.closing,
             Stage::Single | Stage::YoungUdp | Stage::Udp => self.udp,
         }
@@ -339,7 +340,8 @@ impl FlowTable {
             return;
         };
         if set.tags[way] != 0 {
-            self.counters.evicted.add(1);
+            // One that has expired is not pushed out by anybody.
+            self.counters.evicted.add(u64::from(!is_expired(&limits, tick, &set.entries[way])));
             forget(&self.counters, set, way);
         }
         set.tags[way] = tag.0;
@@ -366,7 +368,7 @@ impl FlowTable {
         let due = (u128::from(elapsed) * u128::from(sets) / ROUND.as_nanos()) as u64;
         if due > 0 {
             self.swept = now;
-            for _ in 0..due.min(SWEEP_AT_ONCE).min(sets) {
+            for _ in 0..due.min(SWEEP_AT_ONCE.max(sets / 250)).min(sets) {
                 self.sweep_one();
             }
         }
@@ -458,7 +460,8 @@ impl FlowTable {
             return;
         };
         if set.tags[way] != 0 {
-            self.counters.evicted.add(1);
+            // One that has expired is not pushed out by anybody.
+            self.counters.evicted.add(u64::from(!is_expired(&limits, tick, &set.entries[way])));
             forget(&self.counters, set, way);
         }
         set.tags[way] = tag.0;

@@ -26,6 +26,17 @@ impl Seed {
     }
 }
 
+/// Who reads a log or an answer should not learn the seed: a short number that stands for it.
+impl fmt::Display for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0");
+        }
+        let (k0, k1) = self.keys();
+        write!(f, "#{:08x}", SipHasher13::new_with_keys(k0, k1).hash(b"fingerprint") as u32)
+    }
+}
+
 /// The text is not a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadSeed;

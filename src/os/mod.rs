@@ -39,5 +39,5 @@ mod process;
 
 pub use interface::Interface;
 pub use mapping::map_file;
-pub use process::{Pidfile, daemonize, end_on_broken_pipe, random_key, uptime, user};
+pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
 pub use system::*;

@@ -93,6 +93,16 @@ pub fn user(name: &str) -> Result<User, Failure> {
     }
 }
 
+/// Makes the file `path` the property of `user`.
+///
+/// # Errors
+/// The system refuses.
+pub fn give(path: &Path, user: &User) -> Result<(), Failure> {
+    nix::unistd::chown(path, Some(user.uid), Some(user.gid)).map_err(|e| {
+        Failure::new(Sysexit::NoPerm, format!("{} cannot be given to user {}: {e}", path.display(), user.name))
+    })
+}
+
 /// Ends the process quietly when nobody reads its output any more, as Unix filters do.
 pub fn end_on_broken_pipe() {
     // SAFETY: the default action replaces the one that ignores the signal; no handler of ours is involved.
@@ -100,10 +110,26 @@ pub fn end_on_broken_pipe() {
         unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
 }
 
-/// How long ago the system was started, if it says.
-pub fn uptime() -> Option<Duration> {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).ok()?;
-    Some(Duration::new(time.tv_sec().try_into().ok()?, time.tv_nsec().try_into().ok()?))
+/// Since when the system runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Another number after every boot, where the system has one; 0 otherwise.
+    pub id: u64,
+    /// How long it has run, by a clock that nobody sets.
+    pub uptime: Duration,
+}
+
+/// Since when the system runs.
+///
+/// # Errors
+/// The system does not say.
+pub fn boot() -> std::io::Result<Boot> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+    let uptime = Duration::new(time.tv_sec().try_into().unwrap_or(0), time.tv_nsec().try_into().unwrap_or(0));
+    // Linux: random(4). Elsewhere a clock that has begun anew has to do.
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    Ok(Boot { id: u64::from_str_radix(&digits, 16).unwrap_or(0), uptime })
 }
 
 /// Two random numbers that nobody can guess.

@@ -24,7 +24,8 @@ fn held(balancer: &Balancer) -> Option<u64> {
 impl World {
     /// A client's frame of `bytes` leaves for a backend: is it counted as that?
     pub fn count(&mut self, index: usize, host: usize, sent: Sent, bytes: usize) -> Outcome {
-        let (uncounted, name) = (self.fault == Fault::Uncounted && self.now_and_then(300), self.hosts[host].name.clone());
+        let (uncounted, name) =
+            (self.fault == Fault::Uncounted && self.now_and_then(300), self.hosts[host].name.clone());
         // The stamp behind the frame was counted, too.
         let bytes = (bytes + super::packet::STAMP) as u64;
         let vip = self.conversations.get(sent.conversation).map_or(VIP4, |conversation| conversation.vip.ip());
@@ -51,7 +52,10 @@ impl World {
         let amiss = |balancer: &Balancer| {
             !balancer.wishes.is_empty() || !balancer.director.tables().backends().iter().any(|b| b.in_service)
         };
-        if self.hosts.iter().any(|host| !host.is_well()) || self.balancers.iter().flatten().any(amiss) || self.active().is_none() {
+        if self.hosts.iter().any(|host| !host.is_well())
+            || self.balancers.iter().flatten().any(amiss)
+            || self.active().is_none()
+        {
             self.trouble = self.now;
         }
         for index in 0..self.balancers.len() {
@@ -111,7 +115,9 @@ impl World {
         let pushed_out = [&counters.displaced, &counters.evicted, &counters.full].map(|counter| counter.get());
         let counted_total = counters.total();
         if stray.is_some() || counted_total != total || counted != live {
-            let what = format!("the flow table holds {total}, {live:?} by backend; counted are {counted_total}, {counted:?}; {stray:?}");
+            let what = format!(
+                "the flow table holds {total}, {live:?} by backend; counted are {counted_total}, {counted:?}; {stray:?}"
+            );
             return self.violation('c', what);
         }
         // There is room for all.
@@ -146,7 +152,8 @@ impl World {
             let (flows, held) = (balancer.engine.flows().flows().count(), held(balancer));
             let live: u64 = (0..NUMBERS).map(|number| balancer.counters.flows.live(number)).sum();
             if (flows, live, held) != (0, 0, Some(0)) {
-                return self.violation('c', format!("{flows} flows, {live} live, {held:?} held frames are left at the end"));
+                return self
+                    .violation('c', format!("{flows} flows, {live} live, {held:?} held frames are left at the end"));
             }
         }
         Ok(())

@@ -95,7 +95,14 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    pub fn start(index: usize, segment: Segment, balance: &Arc<Balance>, silent: bool, kept: Kept, now: Instant) -> Balancer {
+    pub fn start(
+        index: usize,
+        segment: Segment,
+        balance: &Arc<Balance>,
+        silent: bool,
+        kept: Kept,
+        now: Instant,
+    ) -> Balancer {
         let start = Start { silent, seats: kept.seats, seed: index as u64 + 7, ..Start::default() };
         let director = Director::new(Arc::clone(balance), segment.clone(), start, now);
         let counters = Arc::new(Counters::new(NUMBERS, NUMBERS));
@@ -162,7 +169,11 @@ impl Balancer {
             return false;
         };
         let generation = &tables.vips()[0].services[0].current;
-        if self.history.last().is_none_or(|(_, last)| !Arc::ptr_eq(&last.slots, &generation.slots) || last.hash != generation.hash) {
+        if self
+            .history
+            .last()
+            .is_none_or(|(_, last)| !Arc::ptr_eq(&last.slots, &generation.slots) || last.hash != generation.hash)
+        {
             self.history.push((now, generation.clone()));
         }
         let tables = if fault == Fault::NoPredecessor { without_predecessor(&tables) } else { tables };
@@ -187,7 +198,9 @@ impl Balancer {
         let old = Arc::clone(self.director.balance());
         for backend in &balance.backends {
             let before = old.backends.iter().find(|known| known.name == backend.name);
-            if before.is_none_or(|before| before.maintenance || before.address != backend.address || before.mac != backend.mac) {
+            if before.is_none_or(|before| {
+                before.maintenance || before.address != backend.address || before.mac != backend.mac
+            }) {
                 self.pardoned.insert(backend.name.clone(), now + return_bound);
             }
             if before.is_some_and(|before| before.maintenance != backend.maintenance) {

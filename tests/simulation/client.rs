@@ -93,7 +93,15 @@ pub struct Conversation {
 }
 
 impl Conversation {
-    pub fn new(client: SocketAddr, vip: SocketAddr, number: u8, station: usize, manner: Manner, isn: u32, now: Instant) -> Conversation {
+    pub fn new(
+        client: SocketAddr,
+        vip: SocketAddr,
+        number: u8,
+        station: usize,
+        manner: Manner,
+        isn: u32,
+        now: Instant,
+    ) -> Conversation {
         Conversation {
             client,
             vip,

@@ -96,7 +96,9 @@ impl Host {
         self.mac_since = now;
         match self.address {
             IpAddr::V4(address) => packet::arp_request(self.mac, address, address),
-            IpAddr::V6(address) => packet::advertisement(self.mac, address, Mac::default(), std::net::Ipv6Addr::UNSPECIFIED),
+            IpAddr::V6(address) => {
+                packet::advertisement(self.mac, address, Mac::default(), std::net::Ipv6Addr::UNSPECIFIED)
+            }
         }
     }
 

@@ -114,7 +114,24 @@ pub struct Tally {
 impl Tally {
     /// Adds another world's.
     pub fn add(&mut self, other: &Tally) {
-        let Tally { events, forwarded, conversations, well, broken, unopened, strayed, recognized, by_predecessor, late_opens, orphaned, kept_restarts, lost_restarts, takeovers, changes, deaths } = other;
+        let Tally {
+            events,
+            forwarded,
+            conversations,
+            well,
+            broken,
+            unopened,
+            strayed,
+            recognized,
+            by_predecessor,
+            late_opens,
+            orphaned,
+            kept_restarts,
+            lost_restarts,
+            takeovers,
+            changes,
+            deaths,
+        } = other;
         self.events += events;
         self.forwarded += forwarded;
         self.conversations += conversations;

@@ -63,11 +63,20 @@ pub enum About {
 /// What happens.
 #[derive(Debug)]
 pub enum Event {
-    Frame { to: Place, frame: Vec<u8>, about: About },
+    Frame {
+        to: Place,
+        frame: Vec<u8>,
+        about: About,
+    },
     /// A client's timer; of use if it is still the `round`th.
-    Timer { conversation: usize, round: u32 },
+    Timer {
+        conversation: usize,
+        round: u32,
+    },
     /// A station asks for the VIPs again.
-    Ask { station: usize },
+    Ask {
+        station: usize,
+    },
     /// A new conversation begins.
     Arrival,
     /// The operator, or fate, does something.
@@ -207,7 +216,11 @@ impl Network {
             return lost;
         }
         let (a, b) = if matches!(from, Place::Balancer(_)) { (from, to) } else { (to, from) };
-        let is_packet = packet::destination(frame).is_some() && !matches!(packet::read(frame), Some(packet::Heard::Solicitation { .. } | packet::Heard::Advertisement { .. }));
+        let is_packet = packet::destination(frame).is_some()
+            && !matches!(
+                packet::read(frame),
+                Some(packet::Heard::Solicitation { .. } | packet::Heard::Advertisement { .. })
+            );
         let grace = self.grace.entry((a, b, is_packet)).or_default();
         if *grace > 0 {
             *grace -= 1;

@@ -75,7 +75,13 @@ impl World {
         }
         self.tally.deaths += 1;
         self.trouble = now;
-        self.say(|world| format!("{} dies for {duration:?}, its connections {}", world.hosts[host].name, if crash { "with it" } else { "do not" }));
+        self.say(|world| {
+            format!(
+                "{} dies for {duration:?}, its connections {}",
+                world.hosts[host].name,
+                if crash { "with it" } else { "do not" }
+            )
+        });
         self.network.at(now + duration, Event::End(Passing::Link { host, since: now }));
     }
 
@@ -202,6 +208,10 @@ impl World {
         let until = self.now + self.random.millis(1000, 8000);
         let wish = self.random.pick(&[Wish::Drain, Wish::Drain, Wish::Maintenance, Wish::Blacklist(until)]);
         let name = self.hosts[host].name.clone();
+        let maintained = self.balance.backends.iter().any(|backend| backend.name == name && backend.maintenance);
+        if maintained || self.balancers.iter().flatten().any(|balancer| balancer.wishes.contains_key(&name)) {
+            return Ok(());
+        }
         self.say(|_| format!("{name}: {wish:?}"));
         for index in 0..2 {
             let now = self.now;

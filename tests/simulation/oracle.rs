@@ -34,7 +34,9 @@ impl World {
     pub fn judge_forward(&mut self, index: usize, sent: Sent, frame: &[u8]) -> Outcome {
         let mac = packet::mac(frame);
         let host = match mac.0 {
-            [2, 0, 0, card, 2, host] if usize::from(host) < self.hosts.len() && card <= self.hosts[usize::from(host)].mac.0[3] => {
+            [2, 0, 0, card, 2, host]
+                if usize::from(host) < self.hosts.len() && card <= self.hosts[usize::from(host)].mac.0[3] =>
+            {
                 usize::from(host)
             }
             _ => return self.violation('e', format!("a client's frame goes to {mac}, no backend's")),
@@ -63,11 +65,14 @@ impl World {
                 if pinned == Some(&host) {
                     return Ok(());
                 }
-                let what = format!("a part of datagram {datagram} goes to backend {host}, the first went to {pinned:?}");
+                let what =
+                    format!("a part of datagram {datagram} goes to backend {host}, the first went to {pinned:?}");
                 return self.violation('f', what);
             }
             (_, Part::Open | Part::Datagram) => self.judge_opening(index, sent, host)?,
-            (_, Part::Segment | Part::Finish | Part::Reset | Part::Complaint) => self.judge_segment(index, sent, host)?,
+            (_, Part::Segment | Part::Finish | Part::Reset | Part::Complaint) => {
+                self.judge_segment(index, sent, host)?
+            }
         }
         if let (Some((datagram, true)), Some(balancer)) = (sent.fragment, self.balancers[index].as_mut()) {
             balancer.pinned.insert(datagram, host);
@@ -240,10 +245,7 @@ impl World {
         let balancer = self.running(index);
         let name = self.hosts[owner].name.clone();
         let what = |why: &str| {
-            format!(
-                "{sent:?} of {} at {name} goes to {}: {why}",
-                self.conversations[id].client, self.hosts[host].name
-            )
+            format!("{sent:?} of {} at {name} goes to {}: {why}", self.conversations[id].client, self.hosts[host].name)
         };
         if !balancer.keeps(&name) {
             self.judge_absence(index, owner)?;
@@ -390,7 +392,9 @@ impl World {
         };
         let known = self.fresh(index, sent.conversation).is_some_and(|known| known.host == owner);
         match self.running(index).keeps(&self.hosts[owner].name) {
-            true if known => self.violation('a', format!("{sent:?} is turned away, but its backend is known and serves")),
+            true if known => {
+                self.violation('a', format!("{sent:?} is turned away, but its backend is known and serves"))
+            }
             true => Ok(()),
             false => self.judge_absence(index, owner),
         }

@@ -205,7 +205,8 @@ pub fn parts(packet: &[u8], id: u32, length: usize) -> Vec<Vec<u8>> {
 /// "I have `address`", to who asked.
 pub fn arp_reply(own: Mac, address: Ipv4Addr, asker: Mac, asker_address: Ipv4Addr) -> Vec<u8> {
     let operation = arp::Operation::Reply;
-    arp::Message { operation, sender_mac: own, sender: address, target_mac: asker, target: asker_address }.to_frame(asker)
+    arp::Message { operation, sender_mac: own, sender: address, target_mac: asker, target: asker_address }
+        .to_frame(asker)
 }
 
 /// "Who has `target`?"; about oneself, it is an announcement.
@@ -226,5 +227,8 @@ pub fn advertisement(own: Mac, address: Ipv6Addr, asker: Mac, asker_address: Ipv
 
 pub fn solicitation(own: Mac, source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let destination = nd::solicited_node(target);
-    nd::solicitation(nd::Route { mac: own, source, destination_mac: nd::multicast_mac(destination), destination }, target)
+    nd::solicitation(
+        nd::Route { mac: own, source, destination_mac: nd::multicast_mac(destination), destination },
+        target,
+    )
 }

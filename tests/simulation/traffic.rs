@@ -168,7 +168,8 @@ impl World {
         let act = self.conversations[id].hear(&packet, from, &mut self.crowd, self.now);
         self.act(id, act)?;
         let conversation = &self.conversations[id];
-        let complains = conversation.is_established() && conversation.end().is_none() && packet.protocol == protocol::TCP;
+        let complains =
+            conversation.is_established() && conversation.end().is_none() && packet.protocol == protocol::TCP;
         if complains && self.crowd.permille(10) {
             let packet = packet::too_big(conversation.client, conversation.vip);
             self.say_to_vip(id, &packet, Part::Complaint);

@@ -163,6 +163,19 @@ fn a_flood_of_pairs_pushes_out_no_connection_that_has_lasted() {
 }
 
 #[test]
+fn what_makes_room_because_it_has_expired_was_not_pushed_out() {
+    let mut b = Bench::new(1024);
+    (0..200).for_each(|n| b.establish(n, A));
+    (0..200).for_each(|n| _ = b.packet(n, A, Signal::Finish));
+    b.now += Timeouts::default().closing + 100 * MS;
+    // The time comes, but nobody looks through the table before the next packets.
+    b.table.tick += ((Timeouts::default().closing + 100 * MS).as_millis() as u64 / TICK_MS) as u32;
+    (1000..1200).for_each(|n| b.establish(n, B));
+    assert_eq!(b.table.counters().evicted.get(), 0);
+    b.check();
+}
+
+#[test]
 fn a_full_table_remembers_no_more_and_breaks_nothing() {
     let mut b = Bench::new(1024);
     (0..3000).for_each(|n| b.establish(n, A));
