@@ -81,7 +81,7 @@ impl Plan {
             turns: random.pick(&[(300, 2000), (500, 5000), (2000, 9000)]),
             calm,
             vip_mac: random.permille(300),
-            entries: 16384,
+            entries: 8192,
         }
     }
 }

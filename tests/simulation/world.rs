@@ -26,7 +26,7 @@ pub type Outcome = Result<(), Violation>;
 /// How long new conversations begin and things happen,
 pub const ACTIVE: Duration = Duration::from_secs(60);
 /// and how long it takes until all is well and everybody has gone.
-pub const RECOVERY: Duration = Duration::from_secs(60);
+pub const RECOVERY: Duration = Duration::from_secs(50);
 
 /// What is known of a conversation, beside what its client knows.
 #[derive(Clone, Copy, Debug, Default)]
@@ -288,7 +288,8 @@ impl World {
             (Verdict::Drop(DropReason::Malformed), _) => return self.violation('e', "a frame was found malformed"),
             _ => {}
         }
-        self.settle(index, Some((asker, about)))
+        self.settle(index, Some((asker, about)))?;
+        self.audit_frame(index)
     }
 
     /// Carries between engine, director and network what they have for each other.
