@@ -11,11 +11,11 @@ use std::net::IpAddr;
 
 use crate::lb::acl::Network;
 
-/// Why a wait for frames ended; nothing set: its time had come, or an untagged frame.
+/// Why a wait for frames ended; nothing set: its time had come, or a client's frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// A tagged frame waits.
-    pub tagged: bool,
+    /// A frame waits aside.
+    pub aside: bool,
     /// Somebody woke us.
     pub woken: bool,
     /// A socket has an error to tell.

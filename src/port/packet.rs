@@ -19,6 +19,9 @@ use crate::verdict::Verdict;
 /// The longest frame with its prefix and two tags, and some room to notice one that is longer.
 const BUFFER: usize = 128 << 10;
 
+/// Calls of `drive` between two looks at what stands aside, if nobody says that something does.
+const LOOK_ASIDE: u32 = 16;
+
 /// A port on a network interface.
 pub struct PacketPort {
     receiver: Box<dyn DataLinkReceiver>,
@@ -28,8 +31,10 @@ pub struct PacketPort {
     wake: WakeReceiver,
     buffer: Box<[u8]>,
     losses: Losses,
-    /// May a tagged frame wait? They are rare, and looking costs a system call.
-    tagged_waits: bool,
+    /// May a frame wait aside? They are rare, and looking costs a system call.
+    aside_waits: bool,
+    /// Calls of `drive` since the last look aside.
+    drives: u32,
 }
 
 impl PacketPort {
@@ -59,7 +64,8 @@ impl PacketPort {
                 wake,
                 buffer: vec![0; BUFFER].into_boxed_slice(),
                 losses: Losses::default(),
-                tagged_waits: true,
+                aside_waits: true,
+                drives: 0,
             }),
             _ => Err(io::Error::new(ErrorKind::Unsupported, "not an Ethernet interface")),
         }
@@ -95,9 +101,15 @@ fn trouble(e: io::Error) -> Trouble {
 impl Port for PacketPort {
     fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
         let mut n = 0;
-        // A flood of untagged frames must not keep the tagged ones waiting.
-        let untagged = if self.tagged_waits { budget - budget / 4 } else { budget };
-        while n < untagged {
+        // Who is never idle never waits, and so is not told of what stands aside.
+        self.drives += 1;
+        if self.drives >= LOOK_ASIDE {
+            self.drives = 0;
+            self.aside_waits = true;
+        }
+        // A flood of clients' frames must not keep the others waiting.
+        let clients = if self.aside_waits { budget - budget / 4 } else { budget };
+        while n < clients {
             let length = match self.receiver.next() {
                 Ok(frame) if frame.len() < BUFFER => {
                     self.buffer[..frame.len()].copy_from_slice(frame);
@@ -122,20 +134,18 @@ impl Port for PacketPort {
             n += 1;
             self.decide(length, decide)?;
         }
-        while n < budget && self.tagged_waits {
-            let received = self.sockets.tagged.receive(&mut self.buffer).or_else(|e| match trouble(e) {
+        while n < budget && self.aside_waits {
+            let received = self.sockets.aside.receive(&mut self.buffer).or_else(|e| match trouble(e) {
                 Trouble::Gone(e) => Err(e),
                 _ => Ok(None),
             })?;
             let Some(length) = received else {
-                self.tagged_waits = false;
+                self.aside_waits = false;
                 break;
             };
             n += 1;
             self.decide(length, decide)?;
         }
-        // Who is never idle never waits, and so is not told of tagged frames.
-        self.tagged_waits |= n >= untagged;
         Ok(n)
     }
 
@@ -158,7 +168,7 @@ impl Port for PacketPort {
         if ready.failed {
             self.clear_error();
         }
-        self.tagged_waits |= ready.tagged;
+        self.aside_waits |= ready.aside;
         Ok(())
     }
 

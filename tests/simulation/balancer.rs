@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use pen_dsr::config::Balance;
 use pen_dsr::counters::Counters;
-use pen_dsr::director::{Director, Notice, Segment, Start};
+use pen_dsr::director::{Director, Notice, Seat, Segment, Start};
 use pen_dsr::engine::{Engine, Station};
-use pen_dsr::lb::flow::{Memory, Shape};
-use pen_dsr::lb::{Generation, Tables, Vip};
+use pen_dsr::lb::flow::{Memory, Owner, Record, Shape};
+use pen_dsr::lb::{Generation, Seed, Tables, Vip};
 use pen_dsr::neighbor::Timing;
+use pen_dsr::sync::{self, Shared};
 
 use super::Fault;
 use super::network::Sent;
@@ -42,8 +43,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn nothing(entries: usize, key: u64) -> Kept {
-        let memory = Memory::fresh(Shape::of(entries), (key, !key)).expect("a few pages of memory");
+    pub fn nothing(entries: usize, key: (u64, u64)) -> Kept {
+        let memory = Memory::fresh(Shape::of(entries), key).expect("a few pages of memory");
         Kept { memory, seats: Vec::new(), known: HashMap::new() }
     }
 }
@@ -95,15 +96,16 @@ pub struct Balancer {
 }
 
 impl Balancer {
+    /// Starts one that is silent or not, and tells another of its flows or does not.
     pub fn start(
         index: usize,
         segment: Segment,
         balance: &Arc<Balance>,
-        silent: bool,
+        (silent, has_peer): (bool, bool),
         kept: Kept,
         now: Instant,
     ) -> Balancer {
-        let start = Start { silent, seats: kept.seats, seed: index as u64 + 7, ..Start::default() };
+        let start = Start { silent, seats: kept.seats, seed: index as u64 + 7, has_peer };
         let director = Director::new(Arc::clone(balance), segment.clone(), start, now);
         let counters = Arc::new(Counters::new(NUMBERS, NUMBERS));
         let tables = Arc::clone(director.tables());
@@ -215,6 +217,36 @@ impl Balancer {
         }
         self.slowest.revalidate = self.slowest.revalidate.max(balance.neighbor.revalidate);
         self.director.reconfigure(Arc::clone(balance), now);
+    }
+
+    /// The datagrams that tell another balancer of flows.
+    pub fn tell(&mut self, seed: Seed) -> Vec<Vec<u8>> {
+        let records = self.engine.flows().take_records();
+        let seats = self.director.seats();
+        let shared = |record: &Record| {
+            let seat = seats.get(usize::from(record.owner.backend)).filter(|seat| seat.epoch == record.owner.epoch)?;
+            let Record { tag, stage, idle, .. } = *record;
+            Some(Shared { tag, backend: sync::backend_code(seed, &seat.key), stage, idle })
+        };
+        let shared: Vec<Shared> = records.iter().filter_map(shared).collect();
+        shared.chunks(sync::MOST_RECORDS).map(|part| sync::encode(seed, part)).collect()
+    }
+
+    /// Takes in what another balancer tells; the records, with the backends' names.
+    pub fn hear_of(&mut self, seed: Seed, datagram: &[u8]) -> Vec<(Record, String)> {
+        let told = sync::decode(seed, datagram).expect("what was told is understood");
+        let seats = self.director.seats();
+        let record = |flow: &Shared| {
+            let coded = |seat: &Seat<String>| sync::backend_code(seed, &seat.key) == flow.backend;
+            let number = seats.iter().position(coded)?;
+            let owner = Owner { backend: number as u16, epoch: seats[number].epoch };
+            let record = Record { tag: flow.tag, owner, stage: flow.stage, idle: flow.idle };
+            Some((record, seats[number].key.clone()))
+        };
+        let named: Vec<(Record, String)> = told.iter().filter_map(record).collect();
+        let records: Vec<Record> = named.iter().map(|(record, _)| *record).collect();
+        self.engine.learn(&records);
+        named
     }
 
     /// Looks when something is to be done next.

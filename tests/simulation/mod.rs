@@ -99,6 +99,8 @@ pub struct Tally {
     pub recognized: u64,
     /// of these, those that only the predecessor knew.
     pub by_predecessor: u64,
+    /// Times that a balancer was told of a conversation by the other.
+    pub told: u64,
     /// SYNs that opened another connection behind the end of theirs.
     pub late_opens: u64,
     /// Segments of flows whose backend was out of service, which went to another.
@@ -124,6 +126,7 @@ impl Tally {
             strayed,
             recognized,
             by_predecessor,
+            told,
             late_opens,
             orphaned,
             kept_restarts,
@@ -141,6 +144,7 @@ impl Tally {
         self.strayed += strayed;
         self.recognized += recognized;
         self.by_predecessor += by_predecessor;
+        self.told += told;
         self.late_opens += late_opens;
         self.orphaned += orphaned;
         self.kept_restarts += kept_restarts;
@@ -155,7 +159,7 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events, {} clients' frames forwarded; {} deaths of backends, {} changes of the configuration, {} restarts with and {} without memory, {} takeovers; {} conversations: {} well, {} broken and {} not begun for a reason; {} segments of orphans; exceptions: {} flows unknown after a restart or takeover moved ({} did not, {} of these by the predecessor alone), {} late SYNs",
+            "{} events, {} clients' frames forwarded; {} deaths of backends, {} changes of the configuration, {} restarts with and {} without memory, {} takeovers; {} conversations: {} well, {} broken and {} not begun for a reason; {} segments of orphans; exceptions: {} flows unknown after a restart or takeover moved ({} did not, {} of these by the predecessor alone; {} times one was told of a flow), {} late SYNs",
             self.events,
             self.forwarded,
             self.deaths,
@@ -171,6 +175,7 @@ impl fmt::Display for Tally {
             self.strayed,
             self.recognized,
             self.by_predecessor,
+            self.told,
             self.late_opens
         )
     }

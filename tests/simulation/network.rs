@@ -68,6 +68,11 @@ pub enum Event {
         frame: Vec<u8>,
         about: About,
     },
+    /// What one balancer tells the other of flows.
+    Told {
+        to: usize,
+        datagram: Vec<u8>,
+    },
     /// A client's timer; of use if it is still the `round`th.
     Timer {
         conversation: usize,
@@ -183,6 +188,14 @@ impl Network {
             for &to in receivers.iter().filter(|&&to| to != from) {
                 self.at(now + delay, Event::Frame { to, frame: frame.to_vec(), about });
             }
+        }
+    }
+
+    /// Sends what a balancer tells another, by another network that is no better.
+    pub fn tell(&mut self, to: usize, datagram: Vec<u8>, now: Instant) {
+        if !self.random.permille(self.weather.loss) {
+            let delay = self.delay();
+            self.at(now + delay, Event::Told { to, datagram });
         }
     }
 

@@ -332,7 +332,7 @@ impl World {
     }
 
     /// What a balancer was shown of a conversation, if it has to remember it.
-    fn fresh(&self, index: usize, id: usize) -> Option<Known> {
+    pub fn fresh(&self, index: usize, id: usize) -> Option<Known> {
         let known = *self.running(index).known.get(&id)?;
         let timeouts = &self.plan.balance.timeouts;
         let limit = match () {

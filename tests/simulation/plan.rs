@@ -42,6 +42,8 @@ pub struct Plan {
     pub calm: bool,
     /// The VIPs are announced with a MAC of their own.
     pub vip_mac: bool,
+    /// Of two balancers, the one that has the VIPs tells the other of its flows.
+    pub shares: bool,
     /// Places in the flow table.
     pub entries: usize,
 }
@@ -81,6 +83,7 @@ impl Plan {
             turns: random.pick(&[(300, 2000), (500, 5000), (2000, 9000)]),
             calm,
             vip_mac: random.permille(300),
+            shares: random.permille(600),
             entries: 8192,
         }
     }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use pen_dsr::config::Balance;
 use pen_dsr::director::Segment;
 use pen_dsr::engine::{Event as Learnt, Station as Identity};
+use pen_dsr::lb::flow::{Flow, Stage, Tag};
+use pen_dsr::sync;
 use pen_dsr::verdict::{DropReason, Verdict};
 use pen_dsr::wire::ether::Mac;
 
-use super::balancer::{Balancer, Kept};
+use super::balancer::{Balancer, Kept, Known};
 use super::client::{Conversation, Station};
 use super::host::Host;
 use super::network::{About, Event, Network, Part, Place, Sent};
@@ -66,6 +68,8 @@ pub struct World {
     /// Next free port by client.
     pub ports: HashMap<IpAddr, u16>,
     pub datagrams: u32,
+    /// What conversations are called between balancers.
+    pub tags: Vec<Tag>,
     /// Which copies of clients' frames have reached a backend.
     pub left: Vec<bool>,
     /// When a backend was not well last, or something else was amiss.
@@ -117,6 +121,7 @@ impl World {
             by_address: HashMap::new(),
             ports: HashMap::new(),
             datagrams: 0,
+            tags: Vec::new(),
             left: Vec::new(),
             trouble: start,
             log: Vec::new(),
@@ -181,6 +186,7 @@ impl World {
                 Ok(())
             }
             Event::Frame { to: Place::Station(index), frame, .. } => self.hear_station(index, &frame),
+            Event::Told { to, datagram } => self.hear_of(to, &datagram),
             Event::Timer { conversation, round } => self.timer(conversation, round),
             Event::Ask { station } => {
                 self.ask(station);
@@ -232,16 +238,23 @@ impl World {
             ipv6: vec![std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(own))],
             ..Segment::new(self.identity(index))
         };
+        let shares = self.shares();
+        let own = self.random.next();
+        let key = if shares { sync::flow_key(self.plan.balance.seed) } else { (own, !own) };
+        let nothing = Kept::nothing(self.plan.entries, key);
         let kept = match kept {
             // The same numbers and the same belief in it, but the flows are gone.
-            Some(kept) if self.fault == Fault::LostMemory => {
-                Kept { memory: Kept::nothing(self.plan.entries, 0).memory, ..kept }
-            }
+            Some(kept) if self.fault == Fault::LostMemory => Kept { memory: nothing.memory, ..kept },
             Some(kept) => kept,
-            None => Kept::nothing(self.plan.entries, self.random.next()),
+            None => nothing,
         };
         let balance = Arc::new(self.balance.clone());
-        self.balancers[index] = Some(Balancer::start(index, segment, &balance, silent, kept, self.now));
+        self.balancers[index] = Some(Balancer::start(index, segment, &balance, (silent, shares), kept, self.now));
+    }
+
+    /// Is there a second balancer that is told of flows?
+    fn shares(&self) -> bool {
+        self.plan.shares && self.kind == Kind::Pair
     }
 
     /// A balancer has something to do.
@@ -338,10 +351,54 @@ impl World {
                 break;
             }
         }
-        if let Some(balancer) = self.balancers[index].as_mut() {
-            balancer.schedule();
+        let Some(balancer) = self.balancers[index].as_mut() else {
+            return Ok(());
+        };
+        balancer.schedule();
+        // The code of what is told stays that of the start, whatever is reloaded.
+        for datagram in balancer.tell(self.plan.balance.seed) {
+            self.network.tell(1 - index, datagram, now);
         }
         Ok(())
+    }
+
+    /// A balancer is told of flows by the other, and has to remember them.
+    fn hear_of(&mut self, index: usize, datagram: &[u8]) -> Outcome {
+        let now = self.now;
+        let Some(balancer) = self.balancers[index].as_mut() else {
+            return Ok(());
+        };
+        balancer.engine.advance(now);
+        let trusts = balancer.director.is_silent();
+        let records = balancer.hear_of(self.plan.balance.seed, datagram);
+        for conversation in &self.conversations[self.tags.len()..] {
+            let Conversation { client, vip, protocol, .. } = *conversation;
+            let (vip, vip_port) = (vip.ip(), vip.port());
+            let flow = Flow { client: client.ip(), client_port: client.port(), vip, vip_port, protocol };
+            self.tags.push(balancer.engine.flows().tag(&flow));
+        }
+        for (record, name) in records {
+            let conversation = self.tags.iter().position(|tag| *tag == record.tag);
+            let host = self.hosts.iter().position(|host| host.name == name);
+            let Some((id, host)) = conversation.zip(host) else {
+                continue;
+            };
+            if trusts || self.fresh(index, id).is_none() {
+                let known = Known {
+                    host,
+                    last: now - record.idle,
+                    packets: 2,
+                    adopted: false,
+                    finished: record.stage == Stage::Closing,
+                    reset: record.stage == Stage::Reset,
+                };
+                self.tally.told += 1;
+                if let Some(balancer) = self.balancers[index].as_mut() {
+                    balancer.known.insert(id, known);
+                }
+            }
+        }
+        self.settle(index, None)
     }
 
     /// A frame leaves a balancer's engine: a client's on its way, or an answer to `asker`. `about` is what was shown, if
@@ -352,7 +409,11 @@ impl World {
         if !is_for_vip {
             let to = packet::mac(&frame);
             let everybody = to.is_group() && matches!(packet::read(&frame), Some(packet::Heard::Advertisement { .. }));
-            if to != asker && !everybody {
+            // One whose frame was held may hear later that nobody serves.
+            let waits = |sent: &Sent| self.asker(sent) == to;
+            let balancer = self.balancers[index].as_ref();
+            let waited = || balancer.is_some_and(|balancer| balancer.held_frames.values().any(waits));
+            if to != asker && !everybody && !waited() {
                 return self.violation('e', format!("an answer goes to {to}, who has not asked"));
             }
             self.network.send(Place::Balancer(index), &frame, About::Reply, now);
@@ -374,6 +435,12 @@ impl World {
             self.judge_forward(index, sent, &frame)?;
         }
         Ok(())
+    }
+
+    /// The station through which a client's frame came.
+    fn asker(&self, sent: &Sent) -> Mac {
+        let station = self.conversations.get(sent.conversation).map_or(0, |conversation| conversation.station);
+        self.stations[station].mac
     }
 
     /// What was held, by its stamp.

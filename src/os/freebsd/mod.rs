@@ -33,8 +33,8 @@ pub const READ_TIMEOUT: Duration = Duration::from_millis(5);
 pub struct PacketSockets {
     /// For pnet: none, it opens a bpf device itself.
     pub plain: Option<OwnedFd>,
-    /// bpf delivers VLAN tags in the frame.
-    pub tagged: TaggedReceiver,
+    /// Nothing stands aside: bpf delivers VLAN tags in the frame.
+    pub aside: AsideReceiver,
 }
 
 /// Nothing to open: pnet opens a bpf device.
@@ -42,16 +42,16 @@ pub struct PacketSockets {
 /// # Errors
 /// None.
 pub fn open_packet_sockets(_index: u32, _wanted: &Wanted) -> io::Result<PacketSockets> {
-    Ok(PacketSockets { plain: None, tagged: TaggedReceiver })
+    Ok(PacketSockets { plain: None, aside: AsideReceiver })
 }
 
 /// Makes the prefix of a frame that the engine originates: there is none.
 pub fn prepare_send(_prefix: &mut [u8]) {}
 
-/// Receives nothing: tagged frames come with all the others.
-pub struct TaggedReceiver;
+/// Receives nothing: all frames come by the same way.
+pub struct AsideReceiver;
 
-impl TaggedReceiver {
+impl AsideReceiver {
     /// No frame waits.
     ///
     /// # Errors

@@ -9,13 +9,24 @@ use crate::lb::acl::Network;
 use crate::os::Wanted;
 use crate::wire::ip::protocol;
 
-/// With or without a VLAN tag that the kernel has taken out of the frame.
+/// Two queues, so that a flood of clients' frames pushes out nothing that the balancer itself depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tag {
-    /// Frames with a tag.
-    Present,
-    /// Frames without.
-    Absent,
+pub(super) enum Queue {
+    /// Clients' frames, without a VLAN tag that the kernel has taken out.
+    Clients,
+    /// ARP, neighbour discovery, answers to probes; and frames with such a tag, which take another way to be read.
+    Aside,
+}
+
+/// What a piece of a program is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Everything.
+    All,
+    /// What clients send.
+    Clients,
+    /// What the balancer itself depends on.
+    Own,
 }
 
 // From linux/bpf_common.h and linux/filter.h.
@@ -28,6 +39,8 @@ const LD_B_IND: u16 = 0x50;
 const LDX_HEADER_LENGTH: u16 = 0xb1;
 const AND_K: u16 = 0x54;
 const JMP_JEQ_K: u16 = 0x15;
+const JMP_JGT_K: u16 = 0x25;
+const JMP_JGE_K: u16 = 0x35;
 const JMP_JA: u16 = 0x05;
 const RET_K: u16 = 0x06;
 /// SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT.
@@ -41,6 +54,10 @@ const V4_DESTINATION: u32 = 30;
 const V6_NEXT_HEADER: u32 = 20;
 const V6_SOURCE: u32 = 22;
 const V6_DESTINATION: u32 = 38;
+/// The type of an ICMPv6 message right behind the header.
+const V6_ICMP_TYPE: u32 = 54;
+/// The types of neighbour discovery (RFC 4861): from router solicitation to redirect.
+const DISCOVERY: std::ops::RangeInclusive<u32> = 133..=137;
 /// The type of ICMP's "destination unreachable" (RFC 792).
 const UNREACHABLE: u32 = 3;
 
@@ -53,17 +70,21 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-/// Accepts ARP, neighbour discovery, frames with a further tag, and what is `wanted`; more than that, if there is no room
-/// to say it exactly.
-pub(super) fn program(tag: Tag, wanted: &Wanted) -> Vec<sock_filter> {
+/// Accepts for `queue` what is `wanted`, ARP, neighbour discovery, and frames with a further tag; more than that, if there
+/// is no room to say it exactly.
+pub(super) fn program(queue: Queue, wanted: &Wanted) -> Vec<sock_filter> {
     let rough = roughly(&wanted.tarpit);
     for (tarpit, answers) in [(&wanted.tarpit, Answers::FromVips), (&rough, Answers::FromAnybody)] {
-        let (v4, v6) = (v4(wanted, tarpit, answers), v6(wanted, tarpit, answers));
-        if v4.len() + v6.len() <= MOST {
-            return assemble(tag, v4, v6);
+        let families = |part| (v4(wanted, tarpit, answers, part), v6(wanted, tarpit, answers, part));
+        let program = match queue {
+            Queue::Clients => for_clients(families(Part::Clients)),
+            Queue::Aside => aside(families(Part::All), families(Part::Own)),
+        };
+        if program.len() <= MOST {
+            return program;
         }
     }
-    coarse_program(tag)
+    coarse_program(queue)
 }
 
 /// Whose packets to a probe's source pass.
@@ -89,20 +110,23 @@ fn roughly(networks: &[Network]) -> Vec<Network> {
     rough
 }
 
-fn v4(wanted: &Wanted, tarpit: &[Network], answers: Answers) -> Vec<sock_filter> {
+fn v4(wanted: &Wanted, tarpit: &[Network], answers: Answers, part: Part) -> Vec<sock_filter> {
     let only = |address: &IpAddr| if let IpAddr::V4(address) = address { Some(address.to_bits()) } else { None };
     let vips: Vec<u32> = wanted.vips.iter().filter_map(only).collect();
     let sources: Vec<u32> = wanted.probe_sources.iter().filter_map(only).collect();
     let from_or_to_vip = || vips.iter().flat_map(|&vip| [op(JMP_JEQ_K, 0, 1, vip), ACCEPTS]);
 
-    let mut code = vec![op(LD_W_ABS, 0, 0, V4_DESTINATION)];
-    code.extend(from_or_to_vip());
-    for network in tarpit {
-        if let IpAddr::V4(address) = network.address {
-            code.extend(when_in(V4_DESTINATION, &address.octets(), network.prefix, ACCEPTS));
+    let mut code = Vec::new();
+    if part != Part::Own {
+        code.push(op(LD_W_ABS, 0, 0, V4_DESTINATION));
+        code.extend(from_or_to_vip());
+        for network in tarpit {
+            if let IpAddr::V4(address) = network.address {
+                code.extend(when_in(V4_DESTINATION, &address.octets(), network.prefix, ACCEPTS));
+            }
         }
     }
-    if sources.is_empty() {
+    if sources.is_empty() || part == Part::Clients {
         code.push(REJECTS);
         return code;
     }
@@ -128,18 +152,23 @@ fn v4(wanted: &Wanted, tarpit: &[Network], answers: Answers) -> Vec<sock_filter>
     code
 }
 
-fn v6(wanted: &Wanted, tarpit: &[Network], answers: Answers) -> Vec<sock_filter> {
+fn v6(wanted: &Wanted, tarpit: &[Network], answers: Answers, part: Part) -> Vec<sock_filter> {
     let only = |address: &IpAddr| if let IpAddr::V6(address) = address { Some(address.octets()) } else { None };
     let vips: Vec<[u8; 16]> = wanted.vips.iter().filter_map(only).collect();
     let sources: Vec<[u8; 16]> = wanted.probe_sources.iter().filter_map(only).collect();
 
-    // ICMPv6 right behind the header, to anybody: solicitations for the VIPs, backends' advertisements, errors.
-    let mut code = vec![op(LD_B_ABS, 0, 0, V6_NEXT_HEADER), op(JMP_JEQ_K, 0, 1, u32::from(protocol::ICMPV6)), ACCEPTS];
-    code.extend(vips.iter().flat_map(|vip| when_in(V6_DESTINATION, vip, 128, ACCEPTS)));
-    for network in tarpit {
-        if let IpAddr::V6(address) = network.address {
-            code.extend(when_in(V6_DESTINATION, &address.octets(), network.prefix, ACCEPTS));
+    let mut code = icmpv6(part);
+    if part != Part::Own {
+        code.extend(vips.iter().flat_map(|vip| when_in(V6_DESTINATION, vip, 128, ACCEPTS)));
+        for network in tarpit {
+            if let IpAddr::V6(address) = network.address {
+                code.extend(when_in(V6_DESTINATION, &address.octets(), network.prefix, ACCEPTS));
+            }
         }
+    }
+    if part == Part::Clients {
+        code.push(REJECTS);
+        return code;
     }
     let mut to_source = |source: &[u8; 16]| {
         let test = when_in(V6_DESTINATION, source, 128, ACCEPTS);
@@ -158,6 +187,33 @@ fn v6(wanted: &Wanted, tarpit: &[Network], answers: Answers) -> Vec<sock_filter>
     }
     code.extend(vips.iter().flat_map(|vip| when_in(V6_SOURCE, vip, 128, ACCEPTS)));
     code.push(REJECTS);
+    code
+}
+
+/// ICMPv6 right behind the header, to anybody: solicitations for the VIPs, backends' advertisements, errors. Goes on
+/// behind with all else.
+fn icmpv6(part: Part) -> Vec<sock_filter> {
+    let (first, last) = (*DISCOVERY.start(), *DISCOVERY.end());
+    let is_icmpv6 =
+        |otherwise| [op(LD_B_ABS, 0, 0, V6_NEXT_HEADER), op(JMP_JEQ_K, 0, otherwise, u32::from(protocol::ICMPV6))];
+    let is_discovery = [op(LD_B_ABS, 0, 0, V6_ICMP_TYPE), op(JMP_JGE_K, 0, 2, first), op(JMP_JGT_K, 1, 0, last)];
+    let mut code = Vec::new();
+    match part {
+        Part::All => {
+            code.extend(is_icmpv6(1));
+            code.push(ACCEPTS);
+        }
+        Part::Clients => {
+            code.extend(is_icmpv6(5));
+            code.extend(is_discovery);
+            code.extend([REJECTS, ACCEPTS]);
+        }
+        Part::Own => {
+            code.extend(is_icmpv6(4));
+            code.extend(is_discovery);
+            code.push(ACCEPTS);
+        }
+    }
     code
 }
 
@@ -203,32 +259,59 @@ fn land(code: &mut [sock_filter], jumps: Vec<usize>) {
     }
 }
 
-/// Accepts ARP, all of IPv4 and IPv6, and frames with a further tag: for more addresses than a program has room for.
-pub(super) fn coarse_program(tag: Tag) -> Vec<sock_filter> {
-    assemble(tag, vec![ACCEPTS], vec![ACCEPTS])
+/// The same for more addresses than a program has room for: all of IPv4 and IPv6, wherever it goes to. Answers to probes
+/// are among the clients' frames then.
+pub(super) fn coarse_program(queue: Queue) -> Vec<sock_filter> {
+    let mut v6_clients = icmpv6(Part::Clients);
+    v6_clients.push(ACCEPTS);
+    let mut v6_own = icmpv6(Part::Own);
+    v6_own.push(REJECTS);
+    match queue {
+        Queue::Clients => for_clients((vec![ACCEPTS], v6_clients)),
+        Queue::Aside => aside((vec![ACCEPTS], vec![ACCEPTS]), (vec![REJECTS], v6_own)),
+    }
 }
 
-/// A program that goes on with `v4` or `v6` for packets of that family.
-fn assemble(tag: Tag, v4: Vec<sock_filter>, v6: Vec<sock_filter>) -> Vec<sock_filter> {
+type Families = (Vec<sock_filter>, Vec<sock_filter>);
+
+/// Untagged frames that clients send.
+fn for_clients(families: Families) -> Vec<sock_filter> {
+    let mut program = vec![op(LD_B_ABS, 0, 0, VLAN_TAG_PRESENT), op(JMP_JEQ_K, 1, 0, 0), REJECTS];
+    program.extend(by_ethertype(REJECTS, ACCEPTS, families));
+    program
+}
+
+/// Tagged frames of all kinds, and of the untagged ones those that the balancer itself depends on.
+fn aside(tagged: Families, own: Families) -> Vec<sock_filter> {
+    let tagged = by_ethertype(ACCEPTS, ACCEPTS, tagged);
     let mut program = vec![
         op(LD_B_ABS, 0, 0, VLAN_TAG_PRESENT),
-        op(JMP_JEQ_K, 1, 0, u32::from(tag == Tag::Present)),
-        REJECTS,
+        op(JMP_JEQ_K, 1, 0, 1),
+        // Conditional jumps reach 255 instructions, this one any number.
+        op(JMP_JA, 0, 0, tagged.len() as u32),
+    ];
+    program.extend(tagged);
+    program.extend(by_ethertype(ACCEPTS, REJECTS, own));
+    program
+}
+
+/// What becomes of ARP, and of a frame with a further tag that is still in it; goes on with what there is for IPv4 and IPv6.
+fn by_ethertype(arp: sock_filter, further_tag: sock_filter, (v4, v6): Families) -> Vec<sock_filter> {
+    let mut code = vec![
         op(LD_H_ABS, 0, 0, 12),
-        // ARP, and a second tag that is still in the frame.
-        op(JMP_JEQ_K, 2, 0, 0x0806),
+        op(JMP_JEQ_K, 0, 1, 0x0806),
+        arp,
         op(JMP_JEQ_K, 1, 0, 0x8100),
         op(JMP_JEQ_K, 0, 1, 0x88a8),
-        ACCEPTS,
+        further_tag,
         op(JMP_JEQ_K, 0, 1, 0x86dd),
-        // Conditional jumps reach 255 instructions, this one any number.
         op(JMP_JA, 0, 0, v4.len() as u32 + 2),
         op(JMP_JEQ_K, 1, 0, 0x0800),
         REJECTS,
     ];
-    program.extend(v4);
-    program.extend(v6);
-    program
+    code.extend(v4);
+    code.extend(v6);
+    code
 }
 
 #[cfg(test)]

@@ -17,6 +17,6 @@ pub use ingress::IngressDrop;
 pub use membership::Memberships;
 pub use privileges::drop_privileges;
 pub use socket::{
-    FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, TaggedReceiver, open_packet_sockets, prepare_send,
+    AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };
 pub use waiter::Waiter;

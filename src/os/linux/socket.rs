@@ -1,4 +1,5 @@
-//! The packet(7) sockets: one that pnet reads, and one for frames whose VLAN tag the kernel has taken out.
+//! The packet(7) sockets: one for clients' frames, which pnet reads, and one aside for what must not be lost in a flood of
+//! those, and for frames whose VLAN tag the kernel has taken out.
 //!
 //! Both carry a `virtio_net_hdr` before each frame (PACKET_VNET_HDR): it says which checksum is not finished yet and
 //! into what a large frame is to be cut. Handed back with the frame, it makes whoever would have done that do it.
@@ -11,7 +12,7 @@ use libc::{c_int, c_void};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use socket2::{SockFilter, SockRef};
 
-use super::filter::{Tag, coarse_program, program};
+use super::filter::{Queue, coarse_program, program};
 use crate::os::Wanted;
 
 /// Bytes before each frame: `struct virtio_net_hdr` (linux/virtio_net.h).
@@ -29,18 +30,18 @@ const SOCKET_BUFFER: usize = 4 << 20;
 
 /// The sockets of a port.
 pub struct PacketSockets {
-    /// For pnet: untagged frames in, all frames out. Bound to nothing yet.
+    /// For pnet: clients' untagged frames in, all frames out. Bound to nothing yet.
     pub plain: Option<OwnedFd>,
     /// Another handle on the same socket, to wait for it.
     waitable: OwnedFd,
-    /// For tagged frames.
-    pub tagged: TaggedReceiver,
+    /// For ARP, neighbour discovery, answers to probes, and tagged frames.
+    pub aside: AsideReceiver,
 }
 
 /// Changes what the sockets of a port take. It keeps them open, so it should go when the port does.
 pub struct FilterControl {
     plain: OwnedFd,
-    tagged: OwnedFd,
+    aside: OwnedFd,
 }
 
 impl FilterControl {
@@ -50,8 +51,8 @@ impl FilterControl {
     /// # Errors
     /// The system's. Both sockets then take at least what they took before, or what is wanted now.
     pub fn replace(&self, wanted: &Wanted) -> io::Result<()> {
-        sieve(&self.plain, Tag::Absent, wanted)?;
-        sieve(&self.tagged, Tag::Present, wanted)
+        sieve(&self.plain, Queue::Clients, wanted)?;
+        sieve(&self.aside, Queue::Aside, wanted)
     }
 }
 
@@ -60,12 +61,12 @@ impl FilterControl {
 /// # Errors
 /// The system's: not permitted, no such interface, an option that this kernel does not know.
 pub fn open_packet_sockets(index: u32, wanted: &Wanted) -> io::Result<PacketSockets> {
-    let plain = open(Tag::Absent, wanted)?;
-    let tagged = open(Tag::Present, wanted)?;
-    set(&tagged, libc::PACKET_AUXDATA, 1)?;
-    bind(&tagged, index)?;
+    let plain = open(Queue::Clients, wanted)?;
+    let aside = open(Queue::Aside, wanted)?;
+    set(&aside, libc::PACKET_AUXDATA, 1)?;
+    bind(&aside, index)?;
     let waitable = plain.try_clone()?;
-    Ok(PacketSockets { plain: Some(plain), waitable, tagged: TaggedReceiver { socket: tagged } })
+    Ok(PacketSockets { plain: Some(plain), waitable, aside: AsideReceiver { socket: aside } })
 }
 
 /// Makes the prefix of a frame that the engine originates: nothing is left to the hardware.
@@ -73,10 +74,10 @@ pub fn prepare_send(prefix: &mut [u8]) {
     prefix.fill(0);
 }
 
-fn open(tag: Tag, wanted: &Wanted) -> io::Result<OwnedFd> {
+fn open(queue: Queue, wanted: &Wanted) -> io::Result<OwnedFd> {
     // Protocol 0: no frame arrives before the socket is bound, that is, before its filter is in place.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    sieve(&socket, tag, wanted)?;
+    sieve(&socket, queue, wanted)?;
     set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set(&socket, libc::PACKET_VNET_HDR, 1)?;
     for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
@@ -87,13 +88,13 @@ fn open(tag: Tag, wanted: &Wanted) -> io::Result<OwnedFd> {
 }
 
 /// Makes the socket take what is `wanted` from now on. The kernel replaces a filter at once: no frame is lost.
-fn sieve(socket: &OwnedFd, tag: Tag, wanted: &Wanted) -> io::Result<()> {
-    let exact = program(tag, wanted);
+fn sieve(socket: &OwnedFd, queue: Queue, wanted: &Wanted) -> io::Result<()> {
+    let exact = program(queue, wanted);
     match attach(socket, &exact) {
         // net.core.optmem_max bounds programs, the one that is being replaced included. The coarse one needs next to
         // nothing; with that in place of the old one, there may be room.
         Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
-            attach(socket, &coarse_program(tag))?;
+            attach(socket, &coarse_program(queue))?;
             let _ = attach(socket, &exact);
             Ok(())
         }
@@ -135,8 +136,8 @@ fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The socket that receives tagged frames, and puts their tag back in.
-pub struct TaggedReceiver {
+/// The socket that receives what stands aside; it puts the tag of tagged frames back in.
+pub struct AsideReceiver {
     socket: OwnedFd,
 }
 
@@ -144,7 +145,7 @@ pub struct TaggedReceiver {
 #[repr(align(8))]
 struct Control([u8; 64]);
 
-impl TaggedReceiver {
+impl AsideReceiver {
     /// Receives one frame into `buffer` (prefix and frame); its length with the prefix, or `None` if none waits.
     ///
     /// # Errors
@@ -185,9 +186,13 @@ impl TaggedReceiver {
         };
         // SAFETY: `message` was filled in by a successful recvmsg, and `control` still lives.
         let tag = unsafe { tag_of(&message) };
-        let Some([a, b, c, d]) = tag.filter(|_| received > head && message.msg_flags & libc::MSG_TRUNC == 0) else {
-            // Shorter than a header, longer than the buffer, or without the tag that the filter saw: a runt for the engine.
+        if received <= head || message.msg_flags & libc::MSG_TRUNC != 0 {
+            // Shorter than a header, or longer than the buffer: a runt for the engine.
             return Ok(Some(FRAME_PREFIX));
+        }
+        let Some([a, b, c, d]) = tag else {
+            rest.copy_within(TAG_LEN..TAG_LEN + received - head, 0);
+            return Ok(Some(received));
         };
         rest[..TAG_LEN].copy_from_slice(&[a, b, c, d]);
         shift_offsets(front);
@@ -255,7 +260,7 @@ fn take_drops(socket: BorrowedFd<'_>) -> u64 {
 impl PacketSockets {
     /// What to poll for frames.
     pub fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        [Some(self.waitable.as_fd()), Some(self.tagged.socket.as_fd())]
+        [Some(self.waitable.as_fd()), Some(self.aside.socket.as_fd())]
     }
 
     /// A handle to change what the sockets take, also when they are another thread's.
@@ -263,7 +268,7 @@ impl PacketSockets {
     /// # Errors
     /// No descriptors left.
     pub fn filters(&self) -> io::Result<FilterControl> {
-        Ok(FilterControl { plain: self.waitable.try_clone()?, tagged: self.tagged.socket.try_clone()? })
+        Ok(FilterControl { plain: self.waitable.try_clone()?, aside: self.aside.socket.try_clone()? })
     }
 
     /// Frames lost since the last call because they were not read fast enough.

@@ -15,8 +15,8 @@ pub struct Waiter {
     epoll: Epoll,
 }
 
-const UNTAGGED: u64 = 0;
-const TAGGED: u64 = 1;
+const CLIENTS: u64 = 0;
+const ASIDE: u64 = 1;
 const WAKE: u64 = 2;
 
 impl Waiter {
@@ -26,8 +26,8 @@ impl Waiter {
     /// No descriptors left.
     pub fn new(sockets: &PacketSockets, wake: impl AsFd) -> io::Result<Waiter> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let [untagged, tagged] = sockets.descriptors();
-        for (fd, number) in [(Some(wake.as_fd()), WAKE), (untagged, UNTAGGED), (tagged, TAGGED)] {
+        let [clients, aside] = sockets.descriptors();
+        for (fd, number) in [(Some(wake.as_fd()), WAKE), (clients, CLIENTS), (aside, ASIDE)] {
             if let Some(fd) = fd {
                 epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
             }
@@ -58,7 +58,7 @@ impl Waiter {
         for event in &events[..count] {
             ready.failed |= event.events().contains(EpollFlags::EPOLLERR);
             match event.data() {
-                TAGGED => ready.tagged = true,
+                ASIDE => ready.aside = true,
                 WAKE => ready.woken = true,
                 _ => {}
             }

@@ -18,6 +18,8 @@ fn run(program: &[sock_filter], frame: &[u8], tagged: bool) -> Option<u32> {
             LD_H_ABS => a = u32::from(u16::from_be_bytes(bytes(i.k, 2)?.try_into().ok()?)),
             LD_W_ABS => a = u32::from_be_bytes(bytes(i.k, 4)?.try_into().ok()?),
             AND_K => a &= i.k,
+            JMP_JGE_K => pc += usize::from(if a >= i.k { i.jt } else { i.jf }),
+            JMP_JGT_K => pc += usize::from(if a > i.k { i.jt } else { i.jf }),
             JMP_JEQ_K => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
             JMP_JA => pc += i.k as usize,
             RET_K => return Some(i.k),
@@ -26,8 +28,16 @@ fn run(program: &[sock_filter], frame: &[u8], tagged: bool) -> Option<u32> {
     }
 }
 
-fn passes(program: &[sock_filter], frame: &[u8]) -> bool {
-    run(program, frame, false).is_some_and(|n| n != 0)
+/// The programs of both queues.
+type Both = [Vec<sock_filter>; 2];
+
+fn both(wanted: &Wanted) -> Both {
+    [Queue::Clients, Queue::Aside].map(|queue| program(queue, wanted))
+}
+
+/// Does one of the two queues take an untagged frame? Never both, while there is room to be exact.
+fn passes(programs: &Both, frame: &[u8]) -> bool {
+    programs.iter().any(|program| run(program, frame, false).is_some_and(|n| n != 0))
 }
 
 fn frame(ethertype: u16, payload: &[u8]) -> Vec<u8> {
@@ -79,7 +89,7 @@ fn two_of_each() -> Wanted {
 #[test]
 fn lets_pass_what_concerns_the_vips_and_nothing_else() {
     let wanted = Wanted { probe_sources: vec![], tarpit: vec![], ..two_of_each() };
-    let program = program(Tag::Absent, &wanted);
+    let program = both(&wanted);
     let passes = |frame: &[u8]| passes(&program, frame);
     assert!(passes(&tcp("10.0.0.1", "10.0.0.100")) && passes(&tcp("10.0.0.1", "10.0.0.101")));
     assert!(!passes(&tcp("10.0.0.1", "10.0.0.2")) && !passes(&tcp("10.0.0.100", "10.0.0.2")));
@@ -94,7 +104,7 @@ fn lets_pass_what_concerns_the_vips_and_nothing_else() {
 
 #[test]
 fn answers_to_probes_pass() {
-    let program = program(Tag::Absent, &two_of_each());
+    let program = both(&two_of_each());
     let passes = |frame: &[u8]| passes(&program, frame);
     for source in ["10.0.0.2", "10.0.0.30"] {
         assert!(passes(&tcp("10.0.0.100", source)) && passes(&tcp("10.0.0.101", source)));
@@ -117,7 +127,7 @@ fn answers_to_probes_pass() {
 
 #[test]
 fn packets_to_the_tarpit_pass() {
-    let program = program(Tag::Absent, &two_of_each());
+    let program = both(&two_of_each());
     let passes = |frame: &[u8]| passes(&program, frame);
     for (destination, within) in [
         ("10.0.0.199", false),
@@ -141,20 +151,36 @@ fn packets_to_the_tarpit_pass() {
 }
 
 #[test]
-fn each_socket_takes_its_own_frames() {
+fn each_queue_takes_its_own_frames() {
     let wanted = two_of_each();
-    for (tag, tagged) in [(Tag::Absent, false), (Tag::Present, true)] {
-        let program = program(tag, &wanted);
-        assert!(run(&program, &tcp("10.0.0.1", "10.0.0.100"), tagged).is_some_and(|n| n != 0));
-        assert_eq!(run(&program, &tcp("10.0.0.1", "10.0.0.100"), !tagged), Some(0));
+    let taken =
+        |frame: &[u8], tagged| both(&wanted).map(|program| run(&program, frame, tagged).is_some_and(|n| n != 0));
+    let discovery = |kind| packet("fe80::1".parse().unwrap(), "fe80::2".parse().unwrap(), 58, &[kind; 24]);
+    let (clients, aside) = ([true, false], [false, true]);
+    for (what, frame, untagged) in [
+        ("a client's", tcp("10.0.0.1", "10.0.0.100"), clients),
+        ("a client's", tcp("fd00::1", "fd00::100"), clients),
+        ("to the tarpit", tcp("10.0.0.1", "10.0.0.201"), clients),
+        ("a further tag", frame(0x8100, &[0; 50]), clients),
+        ("an echo request", discovery(128), clients),
+        ("ARP", frame(0x0806, &[0; 28]), aside),
+        ("router solicitation", discovery(133), aside),
+        ("redirect", discovery(137), aside),
+        ("an answer to a probe", tcp("10.0.0.100", "10.0.0.2"), aside),
+        ("an answer to a probe", tcp("fd00::100", "fd00::2"), aside),
+    ] {
+        assert_eq!(taken(&frame, false), untagged, "{what}");
+    }
+    for frame in [tcp("10.0.0.1", "10.0.0.100"), frame(0x0806, &[0; 28]), discovery(135), tcp("fd00::1", "fd00::100")] {
+        assert_eq!(taken(&frame, true), aside, "all that is tagged");
     }
 }
 
 #[test]
 fn thousands_of_addresses_still_make_a_valid_program() {
     let vips: Vec<IpAddr> = (0..3000u32).map(|n| IpAddr::V4((0x0a000000 + n).into())).collect();
-    let program = program(Tag::Absent, &Wanted { vips, ..Wanted::default() });
-    assert!(program.len() <= 4096);
+    let program = both(&Wanted { vips, ..Wanted::default() });
+    assert!(program.iter().all(|program| program.len() <= 4096));
     assert!(passes(&program, &tcp("10.0.0.1", "10.0.0.100")));
 }
 
@@ -163,8 +189,8 @@ fn a_jump_over_hundreds_of_instructions_arrives() {
     let vips: Vec<IpAddr> = (0..300u32).map(|n| IpAddr::V4((0x0a010000 + n).into())).collect();
     let tarpit = (0..300u32).map(|n| Network::new(IpAddr::V4((0x0a020000 + 16 * n).into()), 30).unwrap()).collect();
     let wanted = Wanted { vips, probe_sources: addresses(&["10.0.0.2"]), tarpit };
-    let program = program(Tag::Absent, &wanted);
-    assert!(program.len() < MOST, "not the coarse one");
+    let program = both(&wanted);
+    assert!(program[0].len() < MOST, "not the coarse one");
     assert!(passes(&program, &tcp("10.1.1.43", "10.0.0.2")) && !passes(&program, &tcp("10.1.1.44", "10.0.0.2")));
     assert!(passes(&program, &tcp("10.0.0.1", "10.2.18.179")) && !passes(&program, &tcp("10.0.0.1", "10.2.18.180")));
 }
@@ -174,8 +200,8 @@ fn where_there_is_no_room_to_be_exact_more_passes_but_not_all() {
     let vips: Vec<IpAddr> = (0..1500u32).map(|n| IpAddr::V4((0x0a010000 + n).into())).collect();
     let tarpit = (0..128u32).map(|n| Network::new(IpAddr::V6((0xfd00 << 112 | 1 << n).into()), 128).unwrap()).collect();
     let wanted = Wanted { vips, probe_sources: addresses(&["10.0.0.2", "fd00::2"]), tarpit };
-    let program = program(Tag::Absent, &wanted);
-    assert!(program.len() <= 4096);
+    let program = both(&wanted);
+    assert!(program.iter().all(|program| program.len() <= 4096));
     let passes = |frame: &[u8]| passes(&program, frame);
     assert!(passes(&tcp("10.1.0.7", "10.0.0.2")) && passes(&tcp("10.0.0.1", "10.1.5.219")));
     assert!(passes(&tcp("10.0.0.1", "10.0.0.2")), "to a probe's source, from anybody");
@@ -215,7 +241,7 @@ proptest! {
                 && (vips.contains(&source) || source.is_ipv4() && number == 1 && kind == 3)
             || source.is_ipv6() && number == 58;
         let sent = packet(source, destination, number, &[kind, 0, 0, 0]);
-        let program = program(Tag::Absent, &Wanted { vips, probe_sources, tarpit });
+        let program = both(&Wanted { vips, probe_sources, tarpit });
         prop_assert!(passes(&program, &sent) == expected, "{:?} to {:?} by {:?}", source, destination, number);
     }
 }
