@@ -66,6 +66,8 @@ pub struct Director {
     anybody: Option<bool>,
     announcements_left: u32,
     next_announcement: Instant,
+    /// When the addresses that probes come from are announced next.
+    next_source_announcement: Instant,
     last_defence: HashMap<IpAddr, Instant>,
     next_port: u16,
     /// VIPs that cannot be probed, and that this has been said of.
@@ -113,6 +115,7 @@ impl Director {
             panicking: false,
             anybody: None,
             next_announcement: now + PROBE_WAIT,
+            next_source_announcement: now,
             last_defence: HashMap::new(),
             next_port: 0,
             sourceless: HashSet::new(),
@@ -192,14 +195,17 @@ impl Director {
         };
         let servers = self.servers.iter().filter_map(of_server);
         let announcement = (self.announcements_left > 0).then_some(self.next_announcement);
+        let has_sources = !self.deaf && !self.tables.settings().probe_sources.is_empty();
+        let sources = has_sources.then_some(self.next_source_announcement);
         let generation = self.generations.deadline(self.balance.predecessor);
-        servers.chain(announcement).chain(generation).chain(self.next_growth).min()
+        servers.chain(announcement).chain(sources).chain(generation).chain(self.next_growth).min()
     }
 
     /// Does what is due at `now`.
     pub fn advance(&mut self, now: Instant) {
         self.now = now;
         self.announce(now);
+        self.announce_sources(now);
         let mut changed = false;
         for index in 0..self.servers.len() {
             if !self.deaf {
@@ -272,6 +278,7 @@ impl Director {
     /// The link was away and is back: announces the VIPs again and asks for all backends.
     pub fn link_up(&mut self, now: Instant) {
         self.deaf = false;
+        self.next_source_announcement = now;
         if !self.silent {
             self.announcements_left = ANNOUNCEMENTS;
             self.next_announcement = now;
@@ -365,7 +372,8 @@ impl Director {
 
     /// How the backends stand.
     pub fn standings(&self) -> Vec<Standing> {
-        self.servers.iter().map(|server| self.standing(server)).collect()
+        let shares = self.generations.current().slots.shares(self.backend_seats.all().len());
+        self.servers.iter().map(|server| self.standing(server, &shares)).collect()
     }
 
     fn announce(&mut self, now: Instant) {
@@ -379,6 +387,16 @@ impl Director {
             self.next_announcement = now + REMIND_INTERVAL;
         }
         self.outbox.extend(self.vips.iter().map(|&vip| self.segment.announcement(vip)));
+    }
+
+    /// Tells where the addresses are that probes come from: backends may know another MAC for them, and another balancer
+    /// with the same address notices it.
+    fn announce_sources(&mut self, now: Instant) {
+        let sources = &self.tables.settings().probe_sources;
+        if !self.deaf && now >= self.next_source_announcement && !sources.is_empty() {
+            self.next_source_announcement = now + REMIND_INTERVAL;
+            self.outbox.extend(sources.iter().map(|&source| self.segment.source_announcement(source)));
+        }
     }
 
     /// Asks for a backend's MAC, if that is due. Has something changed?

@@ -364,6 +364,7 @@ impl Engine {
         let l4 = eth.payload + header.payload..eth.payload + header.end;
         match icmp::parse(header.protocol, &frame[l4.clone()]) {
             Err(_) => Verdict::Drop(DropReason::Malformed),
+            Ok(icmp::Message::EchoRequest) if self.tables.settings().silent => Verdict::Host,
             Ok(icmp::Message::EchoRequest) => self.answer_echo(frame, eth, header, l4),
             Ok(icmp::Message::Error(quote)) => self.icmp_error(frame, vip, &quote),
             Ok(icmp::Message::Other) => self.neighbor_discovery(frame, eth),

@@ -80,6 +80,9 @@ impl Director {
         let number = |vip| self.vip_seats.number(&vip).unwrap_or_default();
         let settings = self.settings();
         let (current, previous) = (self.generations.current(), self.generations.previous());
+        if settings.probe_sources != self.tables.settings().probe_sources {
+            self.next_source_announcement = now;
+        }
         self.tables = Arc::new(balance.tables(backends, current, previous, number, settings));
         self.unpublished = true;
     }

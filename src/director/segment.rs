@@ -133,8 +133,16 @@ impl Segment {
 
     /// The frame that tells the segment that the VIP `vip` is here.
     pub(super) fn announcement(&self, vip: IpAddr) -> Vec<u8> {
-        let mac = self.station.vip_mac;
-        match vip {
+        Segment::announcement_of(vip, self.station.vip_mac)
+    }
+
+    /// The frame that tells the segment that the probes' source `source` is here.
+    pub(super) fn source_announcement(&self, source: IpAddr) -> Vec<u8> {
+        Segment::announcement_of(source, self.station.mac)
+    }
+
+    fn announcement_of(address: IpAddr, mac: Mac) -> Vec<u8> {
+        match address {
             IpAddr::V4(address) => {
                 let message = arp::Message {
                     operation: arp::Operation::Request,

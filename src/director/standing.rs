@@ -93,7 +93,7 @@ impl Director {
         self.generations.previous().is_some()
     }
 
-    pub(super) fn standing(&self, server: &Server) -> Standing {
+    pub(super) fn standing(&self, server: &Server, shares: &[usize]) -> Standing {
         let backend = self.tables.backend(server.number);
         let takes = backend.is_some_and(|backend| backend.in_service);
         let known = server.link.mac().is_some() && server.health.as_ref().is_none_or(|h| h.state() != State::Unknown);
@@ -108,8 +108,8 @@ impl Director {
             Duty::Active if server.emergency && !takes => Condition::Emergency,
             Duty::Active => Condition::Up,
         };
-        let slots = &self.generations.current().slots;
-        let own = (0..slots.size()).filter(|&slot| slots.member(slot) == Some(server.number)).count();
+        let size = self.generations.current().slots.size();
+        let own = shares.get(server.number).copied().unwrap_or(0);
         let gone = matches!(&server.link, Link::Asked { neighbor, .. } if neighbor.is_gone());
         let unwell = server.health.as_ref().filter(|health| health.state() != State::Up);
         let reason = unwell.and_then(|health| health.reason().cloned());
@@ -119,7 +119,7 @@ impl Director {
             condition,
             mac: server.link.mac(),
             weight: server.config.weight,
-            share: 100.0 * own as f64 / slots.size() as f64,
+            share: 100.0 * own as f64 / size as f64,
             reason: if gone { server.config.address.map(|address| Reason::Link { address }) } else { reason },
             since: server.health.as_ref().map(crate::health::Health::since),
             emergency: server.emergency,

@@ -93,11 +93,14 @@ pub fn user(name: &str) -> Result<User, Failure> {
     }
 }
 
-/// Makes the file `path` the property of `user`.
+/// Makes the file `path` the property of `user`; anything but a regular file stays whose it is.
 ///
 /// # Errors
 /// The system refuses.
 pub fn give(path: &Path, user: &User) -> Result<(), Failure> {
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(());
+    }
     nix::unistd::chown(path, Some(user.uid), Some(user.gid)).map_err(|e| {
         Failure::new(Sysexit::NoPerm, format!("{} cannot be given to user {}: {e}", path.display(), user.name))
     })
