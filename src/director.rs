@@ -343,7 +343,7 @@ impl Director {
 
     /// Gives backend `name` another duty; `left` is how many flows it has. `false`: there is no such backend.
     pub fn set_duty(&mut self, name: &str, duty: Duty, left: u64, now: Instant) -> bool {
-        let Some(server) = self.servers.iter_mut().find(|server| server.config.name == name) else {
+        let Some(server) = self.servers.iter_mut().find(|server| server.config.name == name && !server.leaving) else {
             return false;
         };
         let duty = if duty == Duty::Draining && left == 0 { Duty::Drained } else { duty };
@@ -355,9 +355,13 @@ impl Director {
         true
     }
 
-    /// Takes in how many flows there are: a backend that is drained and has none left is done.
+    /// Takes in how many flows there are: a backend that is drained, or not in the configuration any more, and has none
+    /// left is done.
     pub fn observe(&mut self, flows: &FlowCounters) {
-        for server in &mut self.servers {
+        if self.dismiss(flows) {
+            self.rebuild(self.now);
+        }
+        for server in self.servers.iter_mut().filter(|server| !server.leaving) {
             let left = flows.live(server.number);
             // Flows from before a restart show themselves one by one.
             if server.duty == Duty::Drained && left > 0 {

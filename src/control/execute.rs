@@ -204,8 +204,13 @@ fn servers(appliance: &Appliance, standings: &[Standing]) -> Answer {
     let mut text = String::new();
     for standing in standings {
         let place = balance.backends.iter().position(|backend| backend.name == standing.name);
-        let config = place.map(|place| &balance.backends[place]).or(balance.emergency.as_ref());
-        let place = place.map_or_else(|| "e".to_owned(), |place| place.to_string());
+        let config =
+            place.map(|place| &balance.backends[place]).or(balance.emergency.as_ref().filter(|_| standing.emergency));
+        let place = match place {
+            Some(place) => place.to_string(),
+            None if standing.emergency => "e".to_owned(),
+            None => "-".to_owned(),
+        };
         let address = config.and_then(|config| config.address).map_or("-".to_owned(), |address| address.to_string());
         let mac = standing.mac.map_or("-".to_owned(), |mac| mac.to_string());
         let _ = write!(

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::server::Server;
-use super::{ANNOUNCEMENTS, Director, PROBE_WAIT};
+use super::{ANNOUNCEMENTS, Director, Notice, PROBE_WAIT};
 use crate::config::{BackendConfig, Balance};
+use crate::counters::FlowCounters;
 
 impl Director {
-    /// Everything by a new configuration, at once: backends that stay keep what is known of them, those that go lose
-    /// their flows, those that come serve from their first sign of life on.
+    /// Everything by a new configuration, at once: backends that stay keep what is known of them, those that go keep the
+    /// flows that they have until none is left, those that come serve from their first sign of life on.
     pub fn reconfigure(&mut self, balance: Arc<Balance>, now: Instant) {
         let old = std::mem::replace(&mut self.balance, balance);
         let before = std::mem::take(&mut self.servers);
@@ -50,16 +51,12 @@ impl Director {
         let balance = Arc::clone(&self.balance);
         let regular = balance.backends.iter().map(|backend| (backend, false));
         let wanted: Vec<(&BackendConfig, bool)> = regular.chain(balance.emergency.iter().map(|e| (e, true))).collect();
-        let stays = |server: &Server| wanted.iter().any(|(config, _)| config.name == server.config.name);
-        // Numbers are given back first, so that they can be had by those that come.
-        for gone in before.iter().filter(|server| !stays(server)) {
-            self.backend_seats.leave(&gone.config.name);
-        }
         for (config, emergency) in wanted {
             if let Some(at) = before.iter().position(|server| server.config.name == config.name) {
                 let mut server = before.swap_remove(at);
                 server.reconfigure(config, old, &balance, now);
                 server.emergency = emergency;
+                server.stay();
                 self.servers.push(server);
                 continue;
             }
@@ -76,5 +73,23 @@ impl Director {
             server.joining = true;
             self.servers.push(server);
         }
+        for mut gone in before {
+            if gone.leave() {
+                self.servers.push(gone);
+            } else {
+                self.backend_seats.leave(&gone.config.name);
+            }
+        }
+    }
+
+    /// Forgets those that are not in the configuration any more and have no flow left. Were there any?
+    pub(super) fn dismiss(&mut self, flows: &FlowCounters) -> bool {
+        let before = self.servers.len();
+        let done = |server: &Server| server.leaving && flows.live(server.number) == 0;
+        for server in self.servers.extract_if(.., |server| done(server)) {
+            self.backend_seats.leave(&server.config.name);
+            self.notices.push_back(Notice::Gone { name: server.config.name });
+        }
+        self.servers.len() != before
     }
 }

@@ -75,6 +75,11 @@ pub enum Notice {
         /// The flows that it has.
         left: u64,
     },
+    /// A backend that is not in the configuration any more has no flows left.
+    Gone {
+        /// As it was configured.
+        name: String,
+    },
     /// Too few backends are well: all are used.
     Panic {
         /// Backends that are.
@@ -123,6 +128,7 @@ impl Notice {
             Notice::BackendUp { .. }
                 | Notice::CheckPassed { .. }
                 | Notice::Duty { .. }
+                | Notice::Gone { .. }
                 | Notice::PanicOver { .. }
                 | Notice::SomeBackend
                 | Notice::TakenOver
@@ -179,6 +185,9 @@ impl fmt::Display for Notice {
             }
             Notice::Duty { name, duty: Duty::Blacklisted(_), left } => {
                 write!(f, "backend {name} is blacklisted for a while: its {left} flows go to the others")
+            }
+            Notice::Gone { name } => {
+                write!(f, "backend {name}, which was taken off the list, has no flows left and is gone")
             }
             Notice::Panic { well, all, threshold } => write!(
                 f,

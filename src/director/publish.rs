@@ -58,6 +58,7 @@ impl Director {
             let weight = match server.emergency {
                 true if substitute == Some(server.number) => ALONE,
                 true => 0,
+                false if server.leaving => 0,
                 false => server.config.weight,
             };
             members[server.number] =
@@ -104,10 +105,12 @@ impl Director {
     fn settings(&self) -> Settings {
         let sources = self.probe_sources();
         let answered: Vec<IpAddr> = sources.iter().filter(|source| !self.segment.has(**source)).copied().collect();
+        let leaving = self.servers.iter().filter(|server| server.leaving).filter_map(|server| server.config.address);
         Settings {
             tarpit: self.tarpit_list(&sources),
             probe_sources: sources,
-            watched: answered.iter().copied().collect(),
+            // The configuration's backends are added to these.
+            watched: answered.iter().copied().chain(leaving).collect(),
             answered,
             silent: self.silent,
             shares: self.has_peer && !self.silent,

@@ -74,6 +74,8 @@ pub(super) struct Server {
     /// Its number in tables and counters.
     pub(super) number: usize,
     pub(super) emergency: bool,
+    /// It is not in the configuration any more, and has flows left.
+    pub(super) leaving: bool,
     pub(super) link: Link,
     /// `None` if nothing beyond the link is checked.
     pub(super) health: Option<Health>,
@@ -111,6 +113,7 @@ impl Server {
             config: config.clone(),
             number,
             emergency,
+            leaving: false,
             link: Link::new(config, balance, now),
             health: probes.then(|| Health::new(balance.health.policy, seed, now)),
             duty: if config.maintenance { Duty::Maintenance } else { Duty::Active },
@@ -177,6 +180,20 @@ impl Server {
             self.duty = if self.config.maintenance { Duty::Maintenance } else { self.resumes };
         }
         over
+    }
+
+    /// It is not in the configuration any more. Does it keep the flows that it has?
+    pub(super) fn leave(&mut self) -> bool {
+        self.leaving = self.duty.keeps_flows() && !self.joining;
+        self.duty = Duty::Draining;
+        self.leaving
+    }
+
+    /// It is in the configuration, again if it was leaving.
+    pub(super) fn stay(&mut self) {
+        if std::mem::take(&mut self.leaving) {
+            self.duty = if self.config.maintenance { Duty::Maintenance } else { Duty::Active };
+        }
     }
 
     /// Has it shown that it is there?

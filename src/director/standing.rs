@@ -24,6 +24,8 @@ pub enum Condition {
     Draining,
     /// Drained, no flow is left.
     Drained,
+    /// Not in the configuration any more; keeps the flows that it has left.
+    Leaving,
     /// Out of service by the operator's wish.
     Maintenance,
     /// The same, for a while.
@@ -42,6 +44,7 @@ impl Condition {
             Condition::Down => "down",
             Condition::Draining => "draining",
             Condition::Drained => "drained",
+            Condition::Leaving => "leaving",
             Condition::Maintenance => "maintenance",
             Condition::Blacklisted => "blacklisted",
             Condition::Emergency => "emergency",
@@ -98,6 +101,7 @@ impl Director {
         let takes = backend.is_some_and(|backend| backend.in_service);
         let known = server.link.mac().is_some() && server.health.as_ref().is_none_or(|h| h.state() != State::Unknown);
         let condition = match server.duty {
+            _ if server.leaving => Condition::Leaving,
             Duty::Draining => Condition::Draining,
             Duty::Drained => Condition::Drained,
             Duty::Maintenance => Condition::Maintenance,

@@ -48,7 +48,7 @@ fn has_rules(balance: &Balance, acl: Option<u8>, setting: String, command: &str)
         return Ok(());
     }
     let what = format!(
-        "access list {number} has no rules, and matches nobody: first add some (acl {number} permit ADDRESS/PREFIX), or do without (no {command})"
+        "access list {number} has no rules, and matches nobody: first add some (acl {number} permit ADDRESS/PREFIX), or do without (no {command}); several changes at once: include FILE"
     );
     Err(Problem::new(setting, what))
 }

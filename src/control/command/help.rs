@@ -17,7 +17,7 @@ pub(super) const COMMANDS: &[Usage] = &[
     ),
     does("weight", "weight NAME W", "change a backend's share of the clients"),
     does("add", "add HOST[@MAC][:port:soft:hard:weight:prio]", "add a backend"),
-    does("remove", "remove N|NAME", "take a backend off the list, at once"),
+    does("remove", "remove N|NAME", "take a backend off the list; it keeps the flows that it has until none is left"),
     does("drain", "drain N|NAME", "give a backend no new flows; those that it has go on"),
     does("undrain", "undrain N|NAME", "give it new flows again"),
     does("maintenance", "maintenance N|NAME [on|off]", "take a backend out of service until told otherwise, or back"),

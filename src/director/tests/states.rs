@@ -122,8 +122,18 @@ fn one_that_is_added_serves_from_its_first_sign_of_life_and_one_that_is_taken_of
     d.handle_event(Event::Answer { address: "10.0.0.13".parse().unwrap(), mac: Mac([2, 0, 0, 0, 0, 0x13]) }, now);
     assert_eq!(shares(d.tables()), [33, 33, 33]);
     assert!(keeps(d.tables(), 2));
+    let flows = FlowCounters::default();
+    flows.added(2, true);
+    d.reconfigure(Arc::new(before.clone()), now);
+    d.observe(&flows);
+    assert_eq!((shares(d.tables()), keeps(d.tables(), 2)), (vec![50, 50, 0], true), "it keeps its flows");
+    assert_eq!(d.standings()[2].condition, Condition::Leaving);
+    d.reconfigure(Arc::new(more.clone()), now);
+    assert_eq!((shares(d.tables()), d.standings()[0].condition), (vec![33, 33, 33], Condition::Up), "it is back");
     d.reconfigure(Arc::new(before), now);
-    assert_eq!((shares(d.tables()), keeps(d.tables(), 2)), (vec![50, 50, 0], false));
+    flows.removed(2, true);
+    d.observe(&flows);
+    assert_eq!((d.standings().len(), keeps(d.tables(), 2)), (2, false));
     d.reconfigure(Arc::new(more), now);
     assert_eq!(d.standings().iter().map(|s| s.number).collect::<Vec<_>>(), [2, 0, 1]);
 }
