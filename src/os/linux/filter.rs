@@ -74,17 +74,17 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
 /// is no room to say it exactly.
 pub(super) fn program(queue: Queue, wanted: &Wanted) -> Vec<sock_filter> {
     let rough = roughly(&wanted.tarpit);
+    let families = |tarpit, answers, part| (v4(wanted, tarpit, answers, part), v6(wanted, tarpit, answers, part));
     for (tarpit, answers) in [(&wanted.tarpit, Answers::FromVips), (&rough, Answers::FromAnybody)] {
-        let families = |part| (v4(wanted, tarpit, answers, part), v6(wanted, tarpit, answers, part));
         let program = match queue {
-            Queue::Clients => for_clients(families(Part::Clients)),
-            Queue::Aside => aside(families(Part::All), families(Part::Own)),
+            Queue::Clients => for_clients(families(tarpit, answers, Part::Clients)),
+            Queue::Aside => aside(families(tarpit, answers, Part::All), families(tarpit, answers, Part::Own)),
         };
         if program.len() <= MOST {
             return program;
         }
     }
-    coarse_program(queue)
+    coarse_program(queue, wanted)
 }
 
 /// Whose packets to a probe's source pass.
@@ -259,16 +259,20 @@ fn land(code: &mut [sock_filter], jumps: Vec<usize>) {
     }
 }
 
-/// The same for more addresses than a program has room for: all of IPv4 and IPv6, wherever it goes to. Answers to probes
-/// are among the clients' frames then.
-pub(super) fn coarse_program(queue: Queue) -> Vec<sock_filter> {
-    let mut v6_clients = icmpv6(Part::Clients);
-    v6_clients.push(ACCEPTS);
-    let mut v6_own = icmpv6(Part::Own);
-    v6_own.push(REJECTS);
+/// The same in few instructions: all of IPv4 and IPv6, wherever it goes to; aside, untagged, what goes to the sources of
+/// probes, whoever it comes from. What each queue must have it has, whatever the other one's program is.
+pub(super) fn coarse_program(queue: Queue, wanted: &Wanted) -> Vec<sock_filter> {
+    let everything = || vec![ACCEPTS];
     match queue {
-        Queue::Clients => for_clients((vec![ACCEPTS], v6_clients)),
-        Queue::Aside => aside((vec![ACCEPTS], vec![ACCEPTS]), (vec![REJECTS], v6_own)),
+        Queue::Clients => {
+            let v6 = [icmpv6(Part::Clients), everything()].concat();
+            for_clients((everything(), v6))
+        }
+        Queue::Aside => {
+            let own =
+                (v4(wanted, &[], Answers::FromAnybody, Part::Own), v6(wanted, &[], Answers::FromAnybody, Part::Own));
+            aside((everything(), everything()), own)
+        }
     }
 }
 

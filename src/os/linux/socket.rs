@@ -94,7 +94,7 @@ fn sieve(socket: &OwnedFd, queue: Queue, wanted: &Wanted) -> io::Result<()> {
         // net.core.optmem_max bounds programs, the one that is being replaced included. The coarse one needs next to
         // nothing; with that in place of the old one, there may be room.
         Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
-            attach(socket, &coarse_program(queue))?;
+            attach(socket, &coarse_program(queue, wanted))?;
             let _ = attach(socket, &exact);
             Ok(())
         }

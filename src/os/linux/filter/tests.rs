@@ -185,6 +185,28 @@ fn thousands_of_addresses_still_make_a_valid_program() {
 }
 
 #[test]
+fn answers_and_clients_pass_however_many_addresses_there_are_and_whichever_program_is_coarse() {
+    for count in [1, 200, 600, 700, 1300, 1985, 2000, 3000] {
+        let vips = (0..count).map(|n: u32| IpAddr::V4((0x0a010000 + n).into())).collect();
+        let wanted = Wanted { vips, probe_sources: addresses(&["10.0.0.2", "fd00::2"]), tarpit: vec![] };
+        let exact = both(&wanted);
+        let coarse = [Queue::Clients, Queue::Aside].map(|queue| coarse_program(queue, &wanted));
+        assert!(exact.iter().chain(&coarse).all(|program| program.len() <= 4096), "{count}");
+        for clients in [&exact[0], &coarse[0]] {
+            for aside in [&exact[1], &coarse[1]] {
+                let taken =
+                    |program: &[sock_filter], frame: &[u8], tagged| run(program, frame, tagged).is_some_and(|n| n != 0);
+                let answer = tcp("10.1.0.0", "10.0.0.2");
+                assert!(taken(aside, &answer, false) && taken(aside, &answer, true), "{count}");
+                assert!(taken(clients, &tcp("10.0.0.1", "10.1.0.0"), false), "{count}");
+                assert!(taken(aside, &tcp("10.0.0.1", "10.1.0.0"), true), "{count}");
+                assert!(taken(aside, &frame(0x0806, &[0; 28]), false), "{count}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_jump_over_hundreds_of_instructions_arrives() {
     let vips: Vec<IpAddr> = (0..300u32).map(|n| IpAddr::V4((0x0a010000 + n).into())).collect();
     let tarpit = (0..300u32).map(|n| Network::new(IpAddr::V4((0x0a020000 + 16 * n).into()), 30).unwrap()).collect();
