@@ -40,6 +40,7 @@ pub mod port;
 pub mod probe;
 pub mod replay;
 pub mod run;
+pub mod simulate;
 pub mod stats;
 pub mod sync;
 pub mod verdict;

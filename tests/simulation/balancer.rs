@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pen_dsr::config::Balance;
+use pen_dsr::config::{BackendConfig, Balance};
 use pen_dsr::counters::Counters;
 use pen_dsr::director::{Director, Notice, Seat, Segment, Start};
 use pen_dsr::engine::{Engine, Station};
@@ -57,6 +57,15 @@ pub enum Wish {
     Blacklist(Instant),
 }
 
+/// A backend that was taken off the list.
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// What it was.
+    pub config: BackendConfig,
+    /// The director says that it has no flow left.
+    pub gone: bool,
+}
+
 /// A balancer.
 pub struct Balancer {
     pub index: usize,
@@ -66,6 +75,8 @@ pub struct Balancer {
     pub counters: Arc<Counters>,
     pub started: Instant,
     pub wishes: HashMap<String, Wish>,
+    /// Backends that were taken off the list while they had flows, perhaps.
+    pub leaving: HashMap<String, Leaving>,
     /// Backends that are out of service for a good reason until then: told so, or just taken in.
     pub pardoned: HashMap<String, Instant>,
     /// All backends are used, whatever their checks say.
@@ -119,6 +130,7 @@ impl Balancer {
             counters,
             started: now,
             wishes: HashMap::new(),
+            leaving: HashMap::new(),
             pardoned: HashMap::new(),
             panicking: false,
             found: HashMap::new(),
@@ -189,6 +201,9 @@ impl Balancer {
             Notice::BackendUp { name, .. } | Notice::BackendMoved { name, .. } => {
                 self.found.insert(name.clone(), now);
             }
+            Notice::Gone { name } => {
+                self.leaving.iter_mut().filter(|(n, _)| *n == name).for_each(|(_, l)| l.gone = true)
+            }
             Notice::Panic { .. } => self.panicking = true,
             Notice::PanicOver { .. } => self.panicking = false,
             _ => {}
@@ -210,8 +225,13 @@ impl Balancer {
             }
         }
         for gone in old.backends.iter().filter(|old| !balance.backends.iter().any(|b| b.name == old.name)) {
-            self.wishes.remove(&gone.name);
+            let out = matches!(self.wishes.remove(&gone.name), Some(Wish::Maintenance | Wish::Blacklist(_)));
+            let joining = self.pardoned.get(&gone.name).is_some_and(|until| now <= *until);
+            if !out && !joining && !gone.maintenance {
+                self.leaving.insert(gone.name.clone(), Leaving { config: gone.clone(), gone: false });
+            }
         }
+        self.leaving.retain(|name, _| !balance.backends.iter().any(|backend| backend.name == *name));
         if (&old.health, &old.vips) != (&balance.health, &balance.vips) {
             self.checks_since = now;
         }

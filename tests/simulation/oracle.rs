@@ -24,10 +24,16 @@ impl World {
     }
 
     /// What backend `host` is for a balancer, by its configuration.
-    fn configured(&self, index: usize, host: usize) -> Option<&BackendConfig> {
+    fn listed(&self, index: usize, host: usize) -> Option<&BackendConfig> {
         let balance = self.running(index).director.balance();
         let everybody = balance.backends.iter().chain(&balance.emergency);
         everybody.into_iter().find(|backend| backend.name == self.hosts[host].name)
+    }
+
+    /// The same, or what it was when it was taken off the list, while it has flows.
+    fn configured(&self, index: usize, host: usize) -> Option<&BackendConfig> {
+        let leaving = self.running(index).leaving.get(&self.hosts[host].name).filter(|leaving| !leaving.gone);
+        self.listed(index, host).or(leaving.map(|leaving| &leaving.config))
     }
 
     /// A balancer sends a client's frame to a backend.
@@ -158,7 +164,7 @@ impl World {
                 if balancer.keeps(before) {
                     return self.violation('a', format!("{sent:?} was at {before} and goes to {name}"));
                 }
-                self.judge_absence(index, known.host)?;
+                self.judge_absence(index, known.host, Some(known))?;
                 self.tally.orphaned += 1;
             } else {
                 self.note(index, id, |known| (known.last, known.packets) = (now, known.packets + 1));
@@ -248,7 +254,7 @@ impl World {
             format!("{sent:?} of {} at {name} goes to {}: {why}", self.conversations[id].client, self.hosts[host].name)
         };
         if !balancer.keeps(&name) {
-            self.judge_absence(index, owner)?;
+            self.judge_absence(index, owner, known)?;
             self.facts[id].excused = true;
             self.tally.orphaned += 1;
             return Ok(());
@@ -292,10 +298,13 @@ impl World {
         Ok(())
     }
 
-    /// Rule g: is there a reason that backend `host` does not keep its flows?
-    pub fn judge_absence(&self, index: usize, host: usize) -> Outcome {
+    /// Rules a and g: is there a reason that backend `host` does not keep its flows, of which one is `known`?
+    pub fn judge_absence(&self, index: usize, host: usize, known: Option<Known>) -> Outcome {
         let balancer = self.running(index);
-        let Some(config) = self.configured(index, host) else {
+        let leaving = balancer.leaving.get(&self.hosts[host].name).map(|leaving| &leaving.config);
+        // One that was taken off the list need not be kept by who has started since, or does not know the flow.
+        let leaving = leaving.filter(|_| known.is_some_and(|known| known.host == host && !known.reset));
+        let Some(config) = self.listed(index, host).or(leaving) else {
             return Ok(());
         };
         let host = &self.hosts[host];
@@ -311,7 +320,7 @@ impl World {
 
     /// Is backend `host` to have new flows, by what a balancer was told?
     fn is_wanted(&self, index: usize, host: usize) -> bool {
-        let Some(config) = self.configured(index, host) else {
+        let Some(config) = self.listed(index, host) else {
             return false;
         };
         let balancer = self.running(index);
@@ -390,13 +399,13 @@ impl World {
         let Some(owner) = self.conversations[sent.conversation].owner else {
             return Ok(());
         };
-        let known = self.fresh(index, sent.conversation).is_some_and(|known| known.host == owner);
+        let known = self.fresh(index, sent.conversation).filter(|known| known.host == owner);
         match self.running(index).keeps(&self.hosts[owner].name) {
-            true if known => {
+            true if known.is_some() => {
                 self.violation('a', format!("{sent:?} is turned away, but its backend is known and serves"))
             }
             true => Ok(()),
-            false => self.judge_absence(index, owner),
+            false => self.judge_absence(index, owner, known),
         }
     }
 }
