@@ -1,6 +1,9 @@
 //! The balancer on its interface: port, worker and director, for as long as the interface is there, and again when it
 //! returns.
 
+mod peer;
+mod surroundings;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -13,19 +16,20 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{self, BackendConfig, Config};
 use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
-use crate::director::{Director, Seat, Segment, Start};
-use crate::engine::{self, Engine, Station};
+use crate::director::{Director, Segment, Start};
+use crate::engine::{Engine, Station};
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::{FlowFile, Key};
+use crate::lb::Seed;
 use crate::lb::acl::Acl;
 use crate::lb::flow::{Memory, Owner, Record, Shape};
-use crate::lb::{Seed, Tables};
 use crate::logging;
-use crate::os::{self, FilterControl, IngressDrop, Interface, Memberships, Wanted};
+use crate::os::{self, Interface};
 use crate::port::packet::PacketPort;
 use crate::port::{Waker, waker};
-use crate::sync::{self, Shared};
+use crate::sync;
 use crate::worker::{self, Channels, Command, Report};
+use surroundings::{Surroundings, wanted};
 
 /// Reports that may wait for the director; a worker never waits for room.
 const REPORTS: usize = 4096;
@@ -67,14 +71,6 @@ struct Prepared {
     port: PacketPort,
     waker: Waker,
     surroundings: Surroundings,
-}
-
-/// What lets frames through to the port, and keeps them from the host.
-struct Surroundings {
-    wanted: Wanted,
-    filters: FilterControl,
-    memberships: Memberships,
-    ingress: Option<IngressDrop>,
 }
 
 /// The part that lives while the interface does.
@@ -190,26 +186,6 @@ impl Appliance {
         Ok(Prepared { port, waker, surroundings: Surroundings { wanted, filters, memberships, ingress } })
     }
 
-    fn join(&self, interface: &Interface, wanted: &Wanted) -> io::Result<Memberships> {
-        let extra = self.config.process.vip_mac.filter(|&mac| mac != interface.mac);
-        Memberships::join(interface.index, wanted, extra)
-    }
-
-    fn keep_from_host(&self, interface: &Interface, wanted: &Wanted) -> Option<IngressDrop> {
-        if self.config.process.no_ingress_drop {
-            return None;
-        }
-        let name = &interface.name;
-        let installed = IngressDrop::install(name, &self.config.balance.vips, wanted);
-        installed
-            .inspect_err(|e| {
-                warn!(
-                    "{name}: the host's IP stack sees the VIPs' frames, too, which costs throughput: no ingress filter ({e})"
-                );
-            })
-            .ok()
-    }
-
     /// Does what is due, and passes on what the director has to say: to the worker, to the log, to the kernel.
     pub fn advance(&mut self) {
         self.director.advance(Instant::now());
@@ -234,34 +210,6 @@ impl Appliance {
     /// Flows that another balancer is to know of.
     pub fn records(&self) -> Option<&Receiver<Vec<Record>>> {
         self.serving.as_ref().map(|serving| &serving.records)
-    }
-
-    /// Flows as another balancer can understand them.
-    pub fn to_peer(&self, records: &[Record]) -> Vec<Shared> {
-        let seats = self.director.seats();
-        let code = |record: &Record| {
-            let seat = seats.get(usize::from(record.owner.backend)).filter(|seat| seat.epoch == record.owner.epoch)?;
-            Some(sync::backend_code(self.peer_seed, &seat.key))
-        };
-        let shared = |record: &Record| {
-            Some(Shared { tag: record.tag, backend: code(record)?, stage: record.stage, idle: record.idle })
-        };
-        records.iter().filter_map(shared).collect()
-    }
-
-    /// Takes in what another balancer tells of flows.
-    pub fn hear_of(&mut self, flows: &[Shared]) {
-        self.peer_heard = Some(Instant::now());
-        let record = |flow: &Shared| {
-            let owner = *self.peer_owners.get(&flow.backend)?;
-            Some(Record { tag: flow.tag, owner, stage: flow.stage, idle: flow.idle })
-        };
-        let records: Vec<Record> = flows.iter().filter_map(record).collect();
-        if self.tell(Command::Inspect(Box::new(move |engine| engine.learn(&records))))
-            && let Some(serving) = &self.serving
-        {
-            serving.waker.wake();
-        }
     }
 
     /// Takes in what the worker has told; an error is its end.
@@ -297,44 +245,6 @@ impl Appliance {
 
     fn tell(&self, command: Command) -> bool {
         self.serving.as_ref().is_some_and(|serving| serving.commands.send(command).is_ok())
-    }
-
-    /// Lets through to the port what `tables` ask for, and keeps it from the host.
-    fn surround(&mut self, tables: &Tables) {
-        let wanted = wanted(tables);
-        let Some(serving) = &self.serving else { return };
-        if serving.surroundings.wanted == wanted {
-            return;
-        }
-        let name = &self.interface.name;
-        // What is new is let in before it is announced; what is old goes last.
-        if let Err(e) = serving.surroundings.filters.replace(&wanted) {
-            error!("{name}: the filter of the sockets cannot be replaced: {e}");
-        }
-        let memberships = self.join(&self.interface, &wanted).inspect_err(|e| error!("{name}: {e}")).ok();
-        let ingress = self.keep_from_host(&self.interface, &wanted);
-        if let Some(serving) = &mut self.serving {
-            if let Some(memberships) = memberships {
-                serving.surroundings.memberships = memberships;
-            }
-            serving.surroundings.ingress = ingress;
-            serving.surroundings.wanted = wanted;
-        }
-    }
-
-    /// What the backends are called between balancers.
-    fn note_owners(&mut self) {
-        if self.config.process.peer.is_some() {
-            let owner = |(number, seat): (usize, &Seat<String>)| {
-                (sync::backend_code(self.peer_seed, &seat.key), Owner { backend: number as u16, epoch: seat.epoch })
-            };
-            self.peer_owners = self.director.seats().iter().enumerate().map(owner).collect();
-        }
-    }
-
-    /// When the other balancer was last heard of.
-    pub fn peer_heard(&self) -> Option<Instant> {
-        self.peer_heard
     }
 
     /// Keeps the backends' numbers beside the flows that know them by these.
@@ -538,16 +448,6 @@ fn warn_of_own_vips(config: &Config, interface: &Interface) {
             "{} itself has the virtual address {vip}: clients of this host's own services there will not reach them",
             interface.name
         );
-    }
-}
-
-/// What the port is to let through for `tables`.
-fn wanted(tables: &Tables) -> Wanted {
-    let settings = tables.settings();
-    Wanted {
-        vips: tables.vips().iter().map(|vip| vip.address).collect(),
-        probe_sources: settings.probe_sources.clone(),
-        tarpit: settings.tarpit.as_deref().map(engine::tarpit_networks).unwrap_or_default(),
     }
 }
 

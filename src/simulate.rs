@@ -257,8 +257,7 @@ mod tests {
 
     #[test]
     fn other_changes_move_little_more_than_they_must() {
-        for (change, least) in [("remove be2", 10.0), ("add 10.0.0.99", 100.0 / 11.0), ("weight be1 3", 15.0)]
-        {
+        for (change, least) in [("remove be2", 10.0), ("add 10.0.0.99", 100.0 / 11.0), ("weight be1 3", 15.0)] {
             let m = moved(config(&[1; 10]), change);
             assert!((m.least - least).abs() < 0.7 && m.all - m.least < 1.5, "{change}: {m:?}");
         }

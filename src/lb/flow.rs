@@ -10,13 +10,18 @@
 
 mod key;
 mod memory;
+mod stage;
+mod timeouts;
 
 use std::time::{Duration, Instant};
 
 pub use key::{Flow, Tag};
 pub use memory::{Memory, Shape};
+pub use stage::{Signal, Stage};
+pub use timeouts::Timeouts;
 
 use memory::{Entry, Set, WAYS};
+use timeouts::Limits;
 
 use crate::counters::FlowCounters;
 use std::sync::Arc;
@@ -31,123 +36,6 @@ const TICK_MS: u64 = 64;
 const ROUND: Duration = Duration::from_secs(16);
 /// Sets looked through at a time, at most.
 const SWEEP_AT_ONCE: u64 = 1024;
-
-/// How long a flow is remembered after its last packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP, before its second packet.
-    pub opening: Duration,
-    /// TCP, established (RFC 5382 REQ-5: 2 h 4 min at least).
-    pub established: Duration,
-    /// TCP, after the client's FIN or RST.
-    pub closing: Duration,
-    /// UDP (RFC 4787 REQ-5: 2 min at least, 5 min recommended).
-    pub udp: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        Timeouts {
-            opening: Duration::from_secs(60),
-            established: Duration::from_secs(7440),
-            closing: Duration::from_secs(60),
-            udp: Duration::from_secs(300),
-        }
-    }
-}
-
-/// What a packet says about its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// TCP: SYN without ACK.
-    Open,
-    /// TCP: neither SYN, FIN nor RST.
-    Segment,
-    /// TCP: FIN.
-    Finish,
-    /// TCP: RST.
-    Reset,
-    /// A UDP datagram.
-    Datagram,
-}
-
-/// How far a flow has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    /// TCP, nursery: a SYN.
-    Opening = 1,
-    /// TCP, nursery: a segment of a flow that was not known.
-    Adopted = 2,
-    /// UDP, nursery: one datagram.
-    Single = 3,
-    /// TCP, main table, for less than two seconds.
-    Young = 4,
-    /// TCP, main table.
-    Established = 5,
-    /// TCP, main table: the client has sent a FIN.
-    Closing = 6,
-    /// TCP, main table: the client has sent a RST, or somebody has in its name.
-    Reset = 7,
-    /// UDP, main table, for less than two seconds.
-    YoungUdp = 8,
-    /// UDP, main table.
-    Udp = 9,
-}
-
-impl Stage {
-    /// The stage with the number `byte`.
-    pub(crate) fn from_byte(byte: u8) -> Option<Stage> {
-        Some(match byte {
-            1 => Stage::Opening,
-            2 => Stage::Adopted,
-            3 => Stage::Single,
-            4 => Stage::Young,
-            5 => Stage::Established,
-            6 => Stage::Closing,
-            7 => Stage::Reset,
-            8 => Stage::YoungUdp,
-            9 => Stage::Udp,
-            _ => return None,
-        })
-    }
-
-    /// Does the flow count among those that its backend still has? Not once the client has ended it.
-    fn is_live(self) -> bool {
-        !matches!(self, Stage::Closing | Stage::Reset)
-    }
-
-    /// Has the flow ended, so that a SYN opens another one?
-    pub fn is_over(self) -> bool {
-        matches!(self, Stage::Closing | Stage::Reset)
-    }
-
-    fn is_young(self) -> bool {
-        matches!(self, Stage::Young | Stage::YoungUdp)
-    }
-
-    /// Where the flow is after a packet that says `signal`.
-    fn after(self, signal: Signal, proven: bool) -> Stage {
-        match (self, signal) {
-            (Stage::Single | Stage::YoungUdp | Stage::Udp, _) => {
-                if proven {
-                    Stage::Udp
-                } else {
-                    Stage::YoungUdp
-                }
-            }
-            (Stage::Opening | Stage::Adopted, Signal::Open) => Stage::Opening,
-            (stage, Signal::Open | Signal::Datagram) => stage,
-            (_, Signal::Finish) => Stage::Closing,
-            // A RST that the backend does not believe (RFC 5961) is followed by more segments: see below.
-            (_, Signal::Reset) => Stage::Reset,
-            (Stage::Closing, Signal::Segment) => Stage::Closing,
-            (Stage::Opening | Stage::Adopted, Signal::Segment) => Stage::Young,
-            (Stage::Young, Signal::Segment) if !proven => Stage::Young,
-            (_, Signal::Segment) => Stage::Established,
-        }
-    }
-}
 
 /// Who has a flow: a backend's number, and which of those that had the number one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,37 +93,6 @@ pub struct FlowTable {
     swept: Instant,
     /// What another balancer is to be told, if one is.
     records: Option<Vec<Record>>,
-}
-
-/// The timeouts in ticks.
-#[derive(Clone, Copy)]
-struct Limits {
-    opening: u32,
-    established: u32,
-    closing: u32,
-    udp: u32,
-}
-
-impl Limits {
-    fn new(timeouts: &Timeouts) -> Limits {
-        let ticks = |d: Duration| (d.as_millis() as u64).div_ceil(TICK_MS).min(u64::from(u32::MAX / 2)) as u32;
-        Limits {
-            opening: ticks(timeouts.opening),
-            established: ticks(timeouts.established),
-            closing: ticks(timeouts.closing),
-            udp: ticks(timeouts.udp),
-        }
-    }
-
-    fn of(&self, stage: Stage) -> u32 {
-        match stage {
-            Stage::Opening => self.opening,
-            // It has lived for who knows how long. Its place is in the nursery, where it is in nobody's way.
-            Stage::Adopted | Stage::Young | Stage::Established => self.established,
-            Stage::Closing | Stage::Reset => self.closing,
-            Stage::Single | Stage::YoungUdp | Stage::Udp => self.udp,
-        }
-    }
 }
 
 impl FlowTable {

@@ -62,6 +62,8 @@ pub enum Wish {
 pub struct Leaving {
     /// What it was.
     pub config: BackendConfig,
+    /// It has to keep the flows that it had. Otherwise it may not have been in service.
+    pub keeps: bool,
     /// The director says that it has no flow left.
     pub gone: bool,
 }
@@ -227,9 +229,8 @@ impl Balancer {
         for gone in old.backends.iter().filter(|old| !balance.backends.iter().any(|b| b.name == old.name)) {
             let out = matches!(self.wishes.remove(&gone.name), Some(Wish::Maintenance | Wish::Blacklist(_)));
             let joining = self.pardoned.get(&gone.name).is_some_and(|until| now <= *until);
-            if !out && !joining && !gone.maintenance {
-                self.leaving.insert(gone.name.clone(), Leaving { config: gone.clone(), gone: false });
-            }
+            let keeps = !out && !joining && !gone.maintenance;
+            self.leaving.insert(gone.name.clone(), Leaving { config: gone.clone(), keeps, gone: false });
         }
         self.leaving.retain(|name, _| !balance.backends.iter().any(|backend| backend.name == *name));
         if (&old.health, &old.vips) != (&balance.health, &balance.vips) {

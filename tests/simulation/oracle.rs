@@ -301,7 +301,8 @@ impl World {
     /// Rules a and g: is there a reason that backend `host` does not keep its flows, of which one is `known`?
     pub fn judge_absence(&self, index: usize, host: usize, known: Option<Known>) -> Outcome {
         let balancer = self.running(index);
-        let leaving = balancer.leaving.get(&self.hosts[host].name).map(|leaving| &leaving.config);
+        let leaving = balancer.leaving.get(&self.hosts[host].name).filter(|leaving| leaving.keeps);
+        let leaving = leaving.map(|leaving| &leaving.config);
         // One that was taken off the list need not be kept by who has started since, or does not know the flow.
         let leaving = leaving.filter(|_| known.is_some_and(|known| known.host == host && !known.reset));
         let Some(config) = self.listed(index, host).or(leaving) else {

@@ -1,0 +1,73 @@
+//! What lets frames through to the port, and keeps them from the host's own stack.
+
+use std::io;
+
+use tracing::{error, warn};
+
+use super::Appliance;
+use crate::engine;
+use crate::lb::Tables;
+use crate::os::{FilterControl, IngressDrop, Interface, Memberships, Wanted};
+
+/// What lets frames through to the port, and keeps them from the host.
+pub(super) struct Surroundings {
+    pub(super) wanted: Wanted,
+    pub(super) filters: FilterControl,
+    pub(super) memberships: Memberships,
+    pub(super) ingress: Option<IngressDrop>,
+}
+
+impl Appliance {
+    pub(super) fn join(&self, interface: &Interface, wanted: &Wanted) -> io::Result<Memberships> {
+        let extra = self.config.process.vip_mac.filter(|&mac| mac != interface.mac);
+        Memberships::join(interface.index, wanted, extra)
+    }
+
+    pub(super) fn keep_from_host(&self, interface: &Interface, wanted: &Wanted) -> Option<IngressDrop> {
+        if self.config.process.no_ingress_drop {
+            return None;
+        }
+        let name = &interface.name;
+        let installed = IngressDrop::install(name, &self.config.balance.vips, wanted);
+        installed
+            .inspect_err(|e| {
+                warn!(
+                    "{name}: the host's IP stack sees the VIPs' frames, too, which costs throughput: no ingress filter ({e})"
+                );
+            })
+            .ok()
+    }
+
+    /// Lets through to the port what `tables` ask for, and keeps it from the host.
+    pub(super) fn surround(&mut self, tables: &Tables) {
+        let wanted = wanted(tables);
+        let Some(serving) = &self.serving else { return };
+        if serving.surroundings.wanted == wanted {
+            return;
+        }
+        let name = &self.interface.name;
+        // What is new is let in before it is announced; what is old goes last.
+        if let Err(e) = serving.surroundings.filters.replace(&wanted) {
+            error!("{name}: the filter of the sockets cannot be replaced: {e}");
+        }
+        let memberships = self.join(&self.interface, &wanted).inspect_err(|e| error!("{name}: {e}")).ok();
+        let ingress = self.keep_from_host(&self.interface, &wanted);
+        if let Some(serving) = &mut self.serving {
+            if let Some(memberships) = memberships {
+                serving.surroundings.memberships = memberships;
+            }
+            serving.surroundings.ingress = ingress;
+            serving.surroundings.wanted = wanted;
+        }
+    }
+}
+
+/// What the port is to let through for `tables`.
+pub(super) fn wanted(tables: &Tables) -> Wanted {
+    let settings = tables.settings();
+    Wanted {
+        vips: tables.vips().iter().map(|vip| vip.address).collect(),
+        probe_sources: settings.probe_sources.clone(),
+        tarpit: settings.tarpit.as_deref().map(engine::tarpit_networks).unwrap_or_default(),
+    }
+}
