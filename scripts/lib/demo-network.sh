@@ -125,12 +125,18 @@ start_network() {
 	done
 }
 
+# The control socket and the flows are in the demo's own directory.
+run_balancer() {
+	echo "+ pen-dsr ${PEN_DSR_WORDS[*]} -C CONTROL --flow-file FLOWS"
+	scripts/lab exec lb "$program" "${PEN_DSR_WORDS[@]}" -C "$work/control" --flow-file "$work/flows" \
+		</dev/null >>"$work/pen-dsr.log" 2>&1 &
+	pen_dsr=$!
+}
+
 start_balancer() {
 	heading 'Balancer'
 	balancer_settings >"$work/before"
-	echo "+ pen-dsr ${PEN_DSR_WORDS[*]}"
-	scripts/lab exec lb "$program" "${PEN_DSR_WORDS[@]}" </dev/null >"$work/pen-dsr.log" 2>&1 &
-	pen_dsr=$!
+	run_balancer
 	check 'both VIPs answer' wait_until 10 vips_answer
 	sed 's/^/  | /' "$work/pen-dsr.log"
 	if ! kill -0 "$pen_dsr" 2>/dev/null; then
@@ -229,6 +235,62 @@ replies_bypass_balancer() {
 		[ "$((balancer_received * 10))" -lt "$DOWNLOAD" -a "$((balancer_sent * 10))" -lt "$DOWNLOAD" ]
 }
 
+# ctl COMMAND...
+ctl() {
+	echo "+ pen-dsr ctl $*"
+	"$program" ctl -C "$work/control" "$@" | sed 's/^/  | /'
+}
+
+# answers_elsewhere CLIENT VIP BACKEND: somebody, but not that one.
+answers_elsewhere() {
+	local name
+	name=$(fetch "$1" "$2") && [ "$name" != "$3" ]
+}
+
+answers_as_before() {
+	[ "$(fetch "$1" "$2")" = "${answered[$1]}" ]
+}
+
+# change_meanwhile CLIENT: a download goes on while its backend is drained and the balancer killed.
+change_meanwhile() {
+	local client=$1 backend=${answered[$1]} download address lines
+	heading "A slow download from $VIP4, and what happens meanwhile"
+	address=10.0.0.1${backend#be}
+	echo "+ curl --limit-rate 2M http://$VIP4/download   (from $client, served by $backend)"
+	on client curl --silent --fail --noproxy '*' --max-time 60 --limit-rate 2M --interface "$client" \
+		"http://$VIP4/download" >"$work/slow" 2>>"$work/curl.log" &
+	download=$!
+	check 'the balancer remembers its flow' wait_until 5 has_flows "$address"
+	ctl drain "$address"
+	check "a new request of that client is answered by another than $backend" answers_elsewhere "$client" "$VIP4" "$backend"
+	ctl weight 10.0.0.11 5
+	echo '+ kill -KILL pen-dsr'
+	lines=$(wc -l <"$work/pen-dsr.log")
+	kill -KILL "$pen_dsr"
+	wait "$pen_dsr" 2>/dev/null || true
+	run_balancer
+	check 'both VIPs answer again' wait_until 10 vips_answer
+	tail -n "+$((lines + 1))" "$work/pen-dsr.log" | sed 's/^/  | /'
+	check 'the download was still going on' kill -0 "$download"
+	ctl drain "$address"
+	check 'it ended well' wait "$download"
+	check 'the file came whole' cmp -s "$work/download" "$work/slow"
+	check "$backend is drained when its last flow has ended" wait_until 10 is_drained "$address"
+	ctl servers
+	ctl undrain "$address"
+	check "$client is served by $backend as before" answers_as_before "$client" "$VIP4"
+}
+
+# has_flows BACKEND
+has_flows() {
+	! "$program" ctl -C "$work/control" flows "$1" | grep -q ': 0 flows'
+}
+
+# is_drained BACKEND
+is_drained() {
+	"$program" ctl -C "$work/control" server "$1" | grep -q 'state drained'
+}
+
 log_is_longer_than() {
 	[ "$(wc -l <"$work/pen-dsr.log")" -gt "$1" ]
 }
@@ -276,6 +338,7 @@ check 'all three backends got clients' shares_are_spread
 explain_in_full
 replies_bypass_balancer "$VIP4" 10.0.0.1
 replies_bypass_balancer "$VIP6" fd00::1
+change_meanwhile 10.0.0.1
 show_statistics
 end_balancer
 

@@ -98,6 +98,8 @@ pub struct Balancer {
     pub held_frames: HashMap<u64, Sent>,
     /// Datagrams whose first part went to a backend.
     pub pinned: HashMap<u32, usize>,
+    /// Datagrams whose first part did not leave at once.
+    pub kept_back: HashSet<u32>,
     /// Frames and bytes that were seen to leave, by the backend's number,
     pub to_backends: Vec<(u64, u64)>,
     /// and by the VIP's.
@@ -143,6 +145,7 @@ impl Balancer {
             held: HashSet::new(),
             held_frames: HashMap::new(),
             pinned: HashMap::new(),
+            kept_back: HashSet::new(),
             to_backends: vec![(0, 0); NUMBERS],
             to_vips: vec![(0, 0); NUMBERS],
             deadline: Some(now),

@@ -67,7 +67,12 @@ impl World {
         }
         match (sent.fragment, sent.part) {
             (Some((datagram, false)), _) => {
-                let pinned = self.running(index).pinned.get(&datagram);
+                let balancer = self.balancers[index].as_mut().expect("a balancer that runs");
+                // Its first part may have found no room to wait for its backend.
+                if balancer.kept_back.remove(&datagram) {
+                    balancer.pinned.insert(datagram, host);
+                }
+                let pinned = balancer.pinned.get(&datagram);
                 if pinned == Some(&host) {
                     return Ok(());
                 }
@@ -82,6 +87,7 @@ impl World {
         }
         if let (Some((datagram, true)), Some(balancer)) = (sent.fragment, self.balancers[index].as_mut()) {
             balancer.pinned.insert(datagram, host);
+            balancer.kept_back.remove(&datagram);
         }
         Ok(())
     }
@@ -362,10 +368,14 @@ impl World {
 
     /// A client's frame does not leave at once.
     pub fn judge_refusal(&mut self, index: usize, sent: Sent, verdict: Verdict) -> Outcome {
+        self.say(|_| format!("balancer {index}: {sent:?} {verdict:?}"));
         let Some(balancer) = self.balancers[index].as_mut() else {
             return Ok(());
         };
         let silent = balancer.director.is_silent() && self.plan.vip_mac;
+        if let (Verdict::Drop(DropReason::Held | DropReason::Unresolved), Some((datagram, true))) = (verdict, sent.fragment) {
+            balancer.kept_back.insert(datagram);
+        }
         match verdict {
             Verdict::Drop(DropReason::Held) => {
                 balancer.held.insert(sent.conversation);

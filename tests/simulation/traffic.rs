@@ -165,6 +165,8 @@ impl World {
         };
         let sender = packet::mac(&frame[6..12]);
         let from = self.hosts.iter().find(|host| host.mac.0[4..] == sender.0[4..]).map(|host| host.index);
+        // It was a balancer that said so: nobody is in service.
+        self.facts[id].excused |= from.is_none();
         let act = self.conversations[id].hear(&packet, from, &mut self.crowd, self.now);
         self.act(id, act)?;
         let conversation = &self.conversations[id];

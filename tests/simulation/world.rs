@@ -416,6 +416,11 @@ impl World {
             if to != asker && !everybody && !waited() {
                 return self.violation('e', format!("an answer goes to {to}, who has not asked"));
             }
+            let balancer = self.balancers[index].as_ref().expect("a balancer that runs");
+            let somebody = balancer.director.tables().backends().iter().any(|backend| backend.in_service);
+            if somebody && matches!(packet::read(&frame), Some(packet::Heard::Packet(_))) {
+                return self.violation('g', "a client is refused, but there are backends");
+            }
             self.network.send(Place::Balancer(index), &frame, About::Reply, now);
             return Ok(());
         }
