@@ -56,6 +56,8 @@ pub const MOST_VIPS: usize = 4096;
 pub struct FlowCounters {
     /// Flows per backend, by its number, that their client has not ended.
     live: Box<[Counter]>,
+    /// The same, and those that are ending.
+    remembered: Box<[Counter]>,
     /// All flows that are remembered, those that are ending included.
     total: Counter,
     /// Flows that have been remembered since the start.
@@ -72,8 +74,10 @@ pub struct FlowCounters {
 
 impl Default for FlowCounters {
     fn default() -> FlowCounters {
+        let per_backend = || std::iter::repeat_with(Counter::default).take(MOST_BACKENDS).collect();
         FlowCounters {
-            live: std::iter::repeat_with(Counter::default).take(MOST_BACKENDS).collect(),
+            live: per_backend(),
+            remembered: per_backend(),
             total: Counter::default(),
             opened: Counter::default(),
             displaced: Counter::default(),
@@ -90,6 +94,11 @@ impl FlowCounters {
         self.live.get(backend).map_or(0, Counter::get)
     }
 
+    /// The same, and those that are ending: a client that has nothing more to say may still be listening.
+    pub fn remembered(&self, backend: usize) -> u64 {
+        self.remembered.get(backend).map_or(0, Counter::get)
+    }
+
     /// All flows that are remembered.
     pub fn total(&self) -> u64 {
         self.total.get()
@@ -98,16 +107,20 @@ impl FlowCounters {
     #[inline]
     pub(crate) fn added(&self, backend: u16, live: bool) {
         self.total.add(1);
-        if let Some(counter) = self.live.get(usize::from(backend)) {
-            counter.add(u64::from(live));
+        let backend = usize::from(backend);
+        if let (Some(alive), Some(remembered)) = (self.live.get(backend), self.remembered.get(backend)) {
+            alive.add(u64::from(live));
+            remembered.add(1);
         }
     }
 
     #[inline]
     pub(crate) fn removed(&self, backend: u16, live: bool) {
         self.total.take(1);
-        if let Some(counter) = self.live.get(usize::from(backend)) {
-            counter.take(u64::from(live));
+        let backend = usize::from(backend);
+        if let (Some(alive), Some(remembered)) = (self.live.get(backend), self.remembered.get(backend)) {
+            alive.take(u64::from(live));
+            remembered.take(1);
         }
     }
 

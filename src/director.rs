@@ -52,6 +52,8 @@ pub struct Director {
     balance: Arc<Balance>,
     segment: Segment,
     silent: bool,
+    /// Since when we have had the VIPs without a break; `None` while another balancer has them.
+    active_since: Option<Instant>,
     /// The interface has no link: what is not answered says nothing about backends.
     deaf: bool,
     vips: Vec<IpAddr>,
@@ -106,6 +108,7 @@ impl Director {
             outbox: if start.silent { VecDeque::new() } else { vips.iter().map(|&vip| segment.probe(vip)).collect() },
             announcements_left: if start.silent { 0 } else { ANNOUNCEMENTS },
             silent: start.silent,
+            active_since: (!start.silent).then_some(now),
             deaf: false,
             backend_seats: Seats::restored(MOST_BACKENDS, start.seats),
             vip_seats: Seats::new(MOST_VIPS),
@@ -323,6 +326,7 @@ impl Director {
     /// Has the VIPs from now on, and tells the segment so.
     pub fn take_over(&mut self, now: Instant) {
         if std::mem::take(&mut self.silent) {
+            self.active_since = Some(now);
             self.notices.push_back(Notice::TakenOver);
         }
         self.last_defence.clear();
@@ -335,6 +339,7 @@ impl Director {
     /// Says nothing more for the VIPs: another balancer has them. What still comes is passed on.
     pub fn go_silent(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.silent, true) {
+            self.active_since = None;
             self.notices.push_back(Notice::Silent);
         }
         self.announcements_left = 0;
@@ -343,7 +348,7 @@ impl Director {
 
     /// Gives backend `name` another duty; `left` is how many flows it has. `false`: there is no such backend.
     pub fn set_duty(&mut self, name: &str, duty: Duty, left: u64, now: Instant) -> bool {
-        let Some(server) = self.servers.iter_mut().find(|server| server.config.name == name && !server.leaving) else {
+        let Some(server) = self.servers.iter_mut().find(|server| server.config.name == name && server.leaving.is_none()) else {
             return false;
         };
         let duty = if duty == Duty::Draining && left == 0 { Duty::Drained } else { duty };
@@ -361,7 +366,7 @@ impl Director {
         if self.dismiss(flows) {
             self.rebuild(self.now);
         }
-        for server in self.servers.iter_mut().filter(|server| !server.leaving) {
+        for server in self.servers.iter_mut().filter(|server| server.leaving.is_none()) {
             let left = flows.live(server.number);
             // Flows from before a restart show themselves one by one.
             if server.duty == Duty::Drained && left > 0 {

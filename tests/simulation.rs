@@ -73,3 +73,40 @@ fn one_balancer_keeps_its_promises() {
 fn two_balancers_keep_their_promises() {
     simulate(Kind::Pair);
 }
+
+/// What is wrong on purpose, in which kind of world, and which rules may notice it.
+const FAULTS: [(Fault, Kind, &str); 11] = [
+    (Fault::NoPredecessor, Kind::Alone, "a"),
+    (Fault::SmallTable, Kind::Alone, "ah"),
+    (Fault::Ghosts, Kind::Alone, "b"),
+    (Fault::LostMemory, Kind::Alone, "a"),
+    (Fault::Twice, Kind::Alone, "e"),
+    (Fault::Uncounted, Kind::Alone, "d"),
+    (Fault::Scattered, Kind::Alone, "f"),
+    (Fault::Astray, Kind::Alone, "e"),
+    (Fault::Grudge, Kind::Alone, "g"),
+    (Fault::Swallowed, Kind::Alone, "h"),
+    (Fault::Timeless, Kind::Pair, "c"),
+];
+
+#[test]
+fn what_is_wrong_on_purpose_is_noticed() {
+    for (fault, kind, rules) in FAULTS {
+        let found = (0..SEEDS).find_map(|seed| Some((seed, run(seed, kind, fault, None).err()?)));
+        let (seed, violation) = found.unwrap_or_else(|| panic!("{fault:?} is noticed in none of {SEEDS} worlds"));
+        println!("{fault:?}: seed {seed}, {violation}");
+        assert!(rules.contains(violation.rule), "{fault:?} is found by another rule: {violation}");
+    }
+}
+
+#[test]
+fn what_happens_depends_on_the_seed_alone() {
+    let log = |seed| {
+        let mut log = Vec::new();
+        let _ = run(seed, Kind::Pair, Fault::None, Some(&mut log));
+        // Times of the real clock stand in what is told of blacklists.
+        log.into_iter().filter(|line| !line.contains("Instant")).collect::<Vec<_>>()
+    };
+    assert_eq!(log(7), log(7));
+    assert_ne!(log(7), log(8));
+}

@@ -70,16 +70,18 @@ impl Director {
         sources
     }
 
-    /// Where a probe of `vip` comes from: as configured, else the interface's address.
+    /// Where a probe of `vip` comes from: as configured, else the interface's address. Who stands by asks from the latter,
+    /// as the balancer that serves may have the same configuration.
     fn source(&self, vip: IpAddr) -> Option<IpAddr> {
+        let ours = |source: &IpAddr| !self.is_silent() || self.segment.has(*source);
         match vip {
             IpAddr::V4(vip) => {
-                let own = Some(self.segment.asking_v4(vip)).filter(|own| !own.is_unspecified());
-                self.balance.health.source4.or(own).map(IpAddr::V4)
+                let own = Some(self.segment.asking_v4(vip)).filter(|own| !own.is_unspecified()).map(IpAddr::V4);
+                self.balance.health.source4.map(IpAddr::V4).filter(ours).or(own)
             }
             IpAddr::V6(_) => {
-                let own = self.segment.ipv6.first().copied().or(self.segment.link_local);
-                self.balance.health.source6.or(own).map(IpAddr::V6)
+                let own = self.segment.ipv6.first().copied().or(self.segment.link_local).map(IpAddr::V6);
+                self.balance.health.source6.map(IpAddr::V6).filter(ours).or(own)
             }
         }
     }

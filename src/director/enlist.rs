@@ -74,7 +74,10 @@ impl Director {
             self.servers.push(server);
         }
         for mut gone in before {
-            if gone.leave() {
+            // It is asked and checked as all others are.
+            let config = gone.config.clone();
+            gone.reconfigure(&config, old, &balance, now);
+            if gone.leave(now) {
                 self.servers.push(gone);
             } else {
                 self.backend_seats.leave(&gone.config.name);
@@ -83,9 +86,16 @@ impl Director {
     }
 
     /// Forgets those that are not in the configuration any more and have no flow left. Were there any?
+    ///
+    /// Who has not had the VIPs all the time since one left does not know of all its flows. They show themselves one by
+    /// one, as long as the table counts that they were opened by.
     pub(super) fn dismiss(&mut self, flows: &FlowCounters) -> bool {
         let before = self.servers.len();
-        let done = |server: &Server| server.leaving && flows.live(server.number) == 0;
+        let (active_since, now, patience) = (self.active_since, self.now, self.balance.predecessor);
+        let done = |server: &Server| {
+            let gone = |left| active_since.is_some_and(|since| since <= left) || left + patience <= now;
+            server.leaving.is_some_and(gone) && flows.remembered(server.number) == 0
+        };
         for server in self.servers.extract_if(.., |server| done(server)) {
             self.backend_seats.leave(&server.config.name);
             self.notices.push_back(Notice::Gone { name: server.config.name });

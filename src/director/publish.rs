@@ -58,7 +58,7 @@ impl Director {
             let weight = match server.emergency {
                 true if substitute == Some(server.number) => ALONE,
                 true => 0,
-                false if server.leaving => 0,
+                false if server.leaving.is_some() => 0,
                 false => server.config.weight,
             };
             members[server.number] =
@@ -83,6 +83,13 @@ impl Director {
         let (current, previous) = (self.generations.current(), self.generations.previous());
         if settings.probe_sources != self.tables.settings().probe_sources {
             self.next_source_announcement = now;
+            // Answers to probes from another address would not be heard.
+            for server in self.servers.iter_mut().filter(|server| !server.round.is_empty()) {
+                server.round.clear();
+                if let Some(health) = &mut server.health {
+                    health.abandon(now);
+                }
+            }
         }
         self.tables = Arc::new(balance.tables(backends, current, previous, number, settings));
         self.unpublished = true;
@@ -105,7 +112,7 @@ impl Director {
     fn settings(&self) -> Settings {
         let sources = self.probe_sources();
         let answered: Vec<IpAddr> = sources.iter().filter(|source| !self.segment.has(**source)).copied().collect();
-        let leaving = self.servers.iter().filter(|server| server.leaving).filter_map(|server| server.config.address);
+        let leaving = self.servers.iter().filter(|server| server.leaving.is_some()).filter_map(|server| server.config.address);
         Settings {
             tarpit: self.tarpit_list(&sources),
             probe_sources: sources,

@@ -74,8 +74,8 @@ pub(super) struct Server {
     /// Its number in tables and counters.
     pub(super) number: usize,
     pub(super) emergency: bool,
-    /// It is not in the configuration any more, and has flows left.
-    pub(super) leaving: bool,
+    /// Since when it is not in the configuration any more, if it may have flows left.
+    pub(super) leaving: Option<Instant>,
     pub(super) link: Link,
     /// `None` if nothing beyond the link is checked.
     pub(super) health: Option<Health>,
@@ -113,7 +113,7 @@ impl Server {
             config: config.clone(),
             number,
             emergency,
-            leaving: false,
+            leaving: None,
             link: Link::new(config, balance, now),
             health: probes.then(|| Health::new(balance.health.policy, seed, now)),
             duty: if config.maintenance { Duty::Maintenance } else { Duty::Active },
@@ -183,15 +183,16 @@ impl Server {
     }
 
     /// It is not in the configuration any more. Does it keep the flows that it has?
-    pub(super) fn leave(&mut self) -> bool {
-        self.leaving = self.duty.keeps_flows() && !self.joining;
+    pub(super) fn leave(&mut self, now: Instant) -> bool {
+        let keeps = self.duty.keeps_flows() && !self.joining;
+        self.leaving = keeps.then(|| self.leaving.unwrap_or(now));
         self.duty = Duty::Draining;
-        self.leaving
+        keeps
     }
 
     /// It is in the configuration, again if it was leaving.
     pub(super) fn stay(&mut self) {
-        if std::mem::take(&mut self.leaving) {
+        if self.leaving.take().is_some() {
             self.duty = if self.config.maintenance { Duty::Maintenance } else { Duty::Active };
         }
     }

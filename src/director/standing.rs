@@ -101,7 +101,7 @@ impl Director {
         let takes = backend.is_some_and(|backend| backend.in_service);
         let known = server.link.mac().is_some() && server.health.as_ref().is_none_or(|h| h.state() != State::Unknown);
         let condition = match server.duty {
-            _ if server.leaving => Condition::Leaving,
+            _ if server.leaving.is_some() => Condition::Leaving,
             Duty::Draining => Condition::Draining,
             Duty::Drained => Condition::Drained,
             Duty::Maintenance => Condition::Maintenance,

@@ -8,6 +8,7 @@ use pen_dsr::verdict::DropReason;
 use super::Fault;
 use super::balancer::{Balancer, NUMBERS};
 use super::network::{Event, Sent};
+use super::packet;
 use super::plan::{VIP4, VIP6};
 use super::world::{Outcome, World};
 
@@ -22,12 +23,12 @@ fn held(balancer: &Balancer) -> Option<u64> {
 }
 
 impl World {
-    /// A client's frame of `bytes` leaves for a backend: is it counted as that?
-    pub fn count(&mut self, index: usize, host: usize, sent: Sent, bytes: usize) -> Outcome {
-        let (uncounted, name) =
-            (self.fault == Fault::Uncounted && self.now_and_then(300), self.hosts[host].name.clone());
+    /// A client's frame leaves for a backend: is it counted as that?
+    pub fn count(&mut self, index: usize, sent: Sent, frame: &[u8]) -> Outcome {
+        let uncounted = self.fault == Fault::Uncounted && self.now_and_then(300);
+        let name = self.hosts[usize::from(frame[5])].name.clone();
         // The stamp behind the frame was counted, too.
-        let bytes = (bytes + super::packet::STAMP) as u64;
+        let bytes = (frame.len() + packet::STAMP) as u64;
         let vip = self.conversations.get(sent.conversation).map_or(VIP4, |conversation| conversation.vip.ip());
         let Some(balancer) = self.balancers[index].as_mut() else {
             return Ok(());
@@ -116,20 +117,24 @@ impl World {
         let Some(balancer) = self.balancers[index].as_mut() else {
             return Ok(());
         };
-        let (mut total, mut live) = (0, [0u64; NUMBERS]);
+        let (mut total, mut live, mut remembered) = (0, [0u64; NUMBERS], [0u64; NUMBERS]);
         let mut stray = None;
         for (_, owner, stage) in balancer.engine.flows().flows() {
             total += 1;
-            match live.get_mut(usize::from(owner.backend)) {
-                Some(live) => *live += u64::from(!stage.is_over()),
-                None => stray = Some(owner),
+            let number = usize::from(owner.backend);
+            if number >= NUMBERS {
+                stray = Some(owner);
+                continue;
             }
+            live[number] += u64::from(!stage.is_over());
+            remembered[number] += 1;
         }
         let counters = &balancer.counters.flows;
         let counted: Vec<u64> = (0..NUMBERS).map(|number| counters.live(number)).collect();
+        let all: Vec<u64> = (0..NUMBERS).map(|number| counters.remembered(number)).collect();
         let pushed_out = [&counters.displaced, &counters.evicted, &counters.full].map(|counter| counter.get());
         let counted_total = counters.total();
-        if stray.is_some() || counted_total != total || counted != live {
+        if stray.is_some() || counted_total != total || counted != live || all != remembered {
             let what = format!(
                 "the flow table holds {total}, {live:?} by backend; counted are {counted_total}, {counted:?}; {stray:?}"
             );

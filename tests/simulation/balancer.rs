@@ -40,12 +40,13 @@ pub struct Kept {
     pub memory: Memory,
     pub seats: Vec<(String, u8)>,
     pub known: HashMap<usize, Known>,
+    pub held: HashSet<usize>,
 }
 
 impl Kept {
     pub fn nothing(entries: usize, key: (u64, u64)) -> Kept {
         let memory = Memory::fresh(Shape::of(entries), key).expect("a few pages of memory");
-        Kept { memory, seats: Vec::new(), known: HashMap::new() }
+        Kept { memory, seats: Vec::new(), known: HashMap::new(), held: HashSet::new() }
     }
 }
 
@@ -64,6 +65,8 @@ pub struct Leaving {
     pub config: BackendConfig,
     /// It has to keep the flows that it had. Otherwise it may not have been in service.
     pub keeps: bool,
+    /// Since when it is not on the list.
+    pub since: Instant,
     /// The director says that it has no flow left.
     pub gone: bool,
 }
@@ -81,6 +84,8 @@ pub struct Balancer {
     pub leaving: HashMap<String, Leaving>,
     /// Backends that are out of service for a good reason until then: told so, or just taken in.
     pub pardoned: HashMap<String, Instant>,
+    /// Since when it has had the VIPs.
+    pub active_since: Option<Instant>,
     /// All backends are used, whatever their checks say.
     pub panicking: bool,
     /// When each backend's MAC was found last.
@@ -136,13 +141,14 @@ impl Balancer {
             wishes: HashMap::new(),
             leaving: HashMap::new(),
             pardoned: HashMap::new(),
+            active_since: (!silent).then_some(now),
             panicking: false,
             found: HashMap::new(),
             checks_since: now,
             slowest: balance.neighbor,
             history: vec![(now, generation)],
             known: kept.known,
-            held: HashSet::new(),
+            held: kept.held,
             held_frames: HashMap::new(),
             pinned: HashMap::new(),
             kept_back: HashSet::new(),
@@ -156,7 +162,7 @@ impl Balancer {
     /// Ends; what a flow file would keep.
     pub fn end(self) -> Kept {
         let seats = self.director.seats().iter().map(|seat| (seat.key.clone(), seat.epoch)).collect();
-        Kept { memory: self.engine.into_memory(), seats, known: self.known }
+        Kept { memory: self.engine.into_memory(), seats, known: self.known, held: self.held }
     }
 
     pub fn station(&self) -> Station {
@@ -207,8 +213,16 @@ impl Balancer {
                 self.found.insert(name.clone(), now);
             }
             Notice::Gone { name } => {
-                self.leaving.iter_mut().filter(|(n, _)| *n == name).for_each(|(_, l)| l.gone = true)
+                let patience = self.director.balance().predecessor;
+                if let Some(leaving) = self.leaving.get_mut(name) {
+                    // Who has not had the VIPs all the time need not wait longer than that for flows to show themselves.
+                    let knew_all = self.active_since.is_some_and(|since| since <= leaving.since);
+                    leaving.keeps &= knew_all || now < leaving.since + patience;
+                    leaving.gone = true;
+                }
             }
+            Notice::TakenOver => self.active_since = Some(now),
+            Notice::Silent => self.active_since = None,
             Notice::Panic { .. } => self.panicking = true,
             Notice::PanicOver { .. } => self.panicking = false,
             _ => {}
@@ -233,7 +247,7 @@ impl Balancer {
             let out = matches!(self.wishes.remove(&gone.name), Some(Wish::Maintenance | Wish::Blacklist(_)));
             let joining = self.pardoned.get(&gone.name).is_some_and(|until| now <= *until);
             let keeps = !out && !joining && !gone.maintenance;
-            self.leaving.insert(gone.name.clone(), Leaving { config: gone.clone(), keeps, gone: false });
+            self.leaving.insert(gone.name.clone(), Leaving { config: gone.clone(), keeps, since: now, gone: false });
         }
         self.leaving.retain(|name, _| !balance.backends.iter().any(|backend| backend.name == *name));
         if (&old.health, &old.vips) != (&balance.health, &balance.vips) {

@@ -13,6 +13,8 @@ use super::random::Random;
 
 /// Times that a packet is sent until the client gives up.
 const TRIES: u32 = 14;
+/// The last request of a client that listens behind its FIN.
+pub const LISTENS: &[u8] = b"listens.";
 const SHORTEST_WAIT: Duration = Duration::from_millis(300);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
@@ -47,6 +49,8 @@ enum State {
     /// Nothing is to be said before the timer.
     Thinking,
     Closing,
+    /// It has said all that it had to say, and listens on: a half-closed connection.
+    Listening,
     Over(End),
 }
 
@@ -59,6 +63,8 @@ pub struct Manner {
     pub think: (u64, u64),
     /// It ends by a RST.
     pub aborts: bool,
+    /// It goes on listening behind its FIN.
+    pub listens: bool,
     /// UDP: the datagrams come in parts.
     pub fragments: bool,
 }
@@ -159,7 +165,7 @@ impl Conversation {
                 self.state = State::Waiting;
                 self.manner.requests = self.manner.requests.saturating_sub(1);
             }
-            State::Opening | State::Waiting | State::Closing => {}
+            State::Opening | State::Waiting | State::Closing | State::Listening => {}
         }
         if self.tries >= TRIES {
             let end = if self.is_established() { End::Unanswered } else { End::Unopened };
@@ -177,6 +183,12 @@ impl Conversation {
         match self.state {
             State::Opening => (self.tcp(flags::SYN, &[]), Part::Open),
             State::Closing => (self.tcp(flags::FIN | flags::ACK, &[]), Part::Finish),
+            // An old request again makes the backend say something.
+            State::Listening => {
+                let sequence = self.sequence.wrapping_sub(9);
+                (packet::tcp(self.client, self.vip, sequence, self.expected, flags::ACK, LISTENS), Part::Segment)
+            }
+            _ if self.listens_on() => (self.tcp(flags::ACK, LISTENS), Part::Segment),
             _ if self.is_tcp() => (self.tcp(flags::ACK, b"request."), Part::Segment),
             _ => {
                 let length = if self.manner.fragments { 200 } else { 8 };
@@ -185,6 +197,11 @@ impl Conversation {
                 (packet::udp(self.client, self.vip, &payload), Part::Datagram)
             }
         }
+    }
+
+    /// Is this the last request of one who listens on?
+    fn listens_on(&self) -> bool {
+        self.is_tcp() && self.manner.listens && self.manner.requests == 0 && self.state == State::Waiting
     }
 
     fn close(&mut self, now: Instant) -> Act {
@@ -256,8 +273,28 @@ impl Conversation {
                 self.finish(End::Well, now);
                 Act { packets: last, timer: None }
             }
+            State::Closing if acknowledges(self.sequence.wrapping_add(1)) => {
+                self.sequence = self.sequence.wrapping_add(1);
+                self.state = State::Listening;
+                self.pause(random)
+            }
+            State::Listening if segment.flags & flags::FIN != 0 && acknowledges(self.sequence) => {
+                self.expected = self.expected.wrapping_add(1);
+                let last = vec![(self.tcp(flags::ACK, &[]), Part::Segment)];
+                self.finish(End::Well, now);
+                Act { packets: last, timer: None }
+            }
+            State::Listening if acknowledges(self.sequence) => self.pause(random),
             _ => Act::default(),
         }
+    }
+
+    /// Nothing for a while, then the next try.
+    fn pause(&mut self, random: &mut Random) -> Act {
+        (self.tries, self.wait) = (0, SHORTEST_WAIT);
+        let (low, high) = self.manner.think;
+        let pause = random.millis(low, high).min(LONGEST_WAIT);
+        Act { packets: Vec::new(), timer: Some(pause) }
     }
 
     fn think(&mut self, random: &mut Random, packets: Vec<(Vec<u8>, Part)>) -> Act {

@@ -8,6 +8,7 @@ use pen_dsr::wire::arp;
 use pen_dsr::wire::ether::Mac;
 use pen_dsr::wire::ip::protocol;
 
+use super::client::LISTENS;
 use super::packet::{self, Heard, Packet, flags};
 
 /// How long a connection that is over is remembered, so that late segments are answered as they should be.
@@ -33,6 +34,10 @@ struct Connection {
     /// What is expected next.
     next: u32,
     over: Option<Instant>,
+    /// Answers that it has left for a client that has said all that it had to say.
+    left: u32,
+    /// The client has said so.
+    half_closed: bool,
 }
 
 type Key = (SocketAddr, SocketAddr);
@@ -197,7 +202,7 @@ impl Host {
                 return say(0, behind, flags::RST | flags::ACK, &[]);
             }
             let ours = segment.sequence.wrapping_mul(0x9e37_79b1) ^ self.index as u32;
-            let connection = Connection { theirs: segment.sequence, ours, next: behind, over: None };
+            let connection = Connection { theirs: segment.sequence, ours, next: behind, over: None, left: 0, half_closed: false };
             self.connections.insert((from, to), connection);
             return say(ours, behind, flags::SYN | flags::ACK, &[]);
         }
@@ -211,7 +216,16 @@ impl Host {
             known.next = behind;
         }
         let first = known.ours.wrapping_add(1);
-        if segment.flags & flags::FIN != 0 && known.next == behind {
+        if payload == LISTENS && !known.half_closed {
+            known.left = 4;
+        }
+        let finishes = segment.flags & flags::FIN != 0 && known.next == behind;
+        known.half_closed |= finishes;
+        if known.half_closed && known.left > 0 {
+            known.left -= u32::from(!finishes);
+            return say(first, known.next, flags::ACK, &[]);
+        }
+        if known.half_closed {
             known.over = Some(now);
             return say(first, known.next, flags::FIN | flags::ACK, &[]);
         }

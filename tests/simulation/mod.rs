@@ -56,6 +56,8 @@ pub enum Fault {
     Scattered,
     /// Some frames go to a station that is no backend.
     Astray,
+    /// One client's frames get lost for good.
+    Swallowed,
     /// Backends that are dead for a moment are never asked for again.
     Grudge,
     /// Time does not pass for the flow table when all is over.

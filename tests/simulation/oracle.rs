@@ -59,7 +59,6 @@ impl World {
             return self.violation('e', format!("{} gets a frame and is not configured", self.hosts[host].name));
         }
         self.tally.forwarded += 1;
-        self.count(index, host, sent, frame.len())?;
         self.judge_alive(index, host, mac)?;
         self.say(|world| format!("balancer {index}: {sent:?} to {}", world.hosts[host].name));
         if sent.conversation == NOBODY {
@@ -176,6 +175,10 @@ impl World {
                 self.note(index, id, |known| (known.last, known.packets) = (now, known.packets + 1));
                 return Ok(());
             }
+        }
+        if known.is_none() && self.remembered(index, id) == Some(host) {
+            self.note(index, id, |known| (known.last, known.packets) = (now, known.packets + 1));
+            return Ok(());
         }
         if reopens && known.is_some_and(|known| known.host != host) {
             self.facts[id].late = true;
@@ -360,6 +363,11 @@ impl World {
         (self.now < known.last + limit - Duration::from_secs(2)).then_some(known)
     }
 
+    /// Where a conversation went when a balancer was shown a packet of it last, however long ago.
+    fn remembered(&self, index: usize, id: usize) -> Option<usize> {
+        self.running(index).known.get(&id).map(|known| known.host)
+    }
+
     fn note(&mut self, index: usize, id: usize, change: impl FnOnce(&mut Known)) {
         if let Some(known) = self.balancers[index].as_mut().and_then(|balancer| balancer.known.get_mut(&id)) {
             change(known);
@@ -373,8 +381,16 @@ impl World {
             return Ok(());
         };
         let silent = balancer.director.is_silent() && self.plan.vip_mac;
-        if let (Verdict::Drop(DropReason::Held | DropReason::Unresolved), Some((datagram, true))) = (verdict, sent.fragment) {
+        let waits = matches!(verdict, Verdict::Drop(DropReason::Held | DropReason::Unresolved));
+        if let (true, Some((datagram, true))) = (waits, sent.fragment) {
             balancer.kept_back.insert(datagram);
+        }
+        if waits && matches!(sent.part, Part::Open | Part::Datagram) {
+            // Where its backend keeps no flows, another has been chosen, and is waited for.
+            let known = balancer.known.get(&sent.conversation).map(|known| known.host);
+            if known.is_some_and(|host| !balancer.keeps(&self.hosts[host].name)) {
+                balancer.known.remove(&sent.conversation);
+            }
         }
         match verdict {
             Verdict::Drop(DropReason::Held) => {

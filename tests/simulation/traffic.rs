@@ -55,6 +55,7 @@ impl World {
             requests: if long { random.within(15, 60) } else { random.within(0, 8) } as u32,
             think: random.pick(&[(1, 200), (100, 1500), (500, 3000), (4000, 12_000)]),
             aborts: random.permille(200),
+            listens: random.permille(200),
             fragments: random.permille(400),
         };
         let manner = if long { Manner { think: (600, 3000), ..manner } } else { manner };

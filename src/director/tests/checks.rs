@@ -160,3 +160,19 @@ fn a_round_that_is_answered_in_part_keeps_nobody_busy() {
         assert!(wakes < 500, "{:?} have passed", end - now);
     }
 }
+
+#[test]
+fn who_stands_by_asks_from_an_address_of_its_own() {
+    let mut now = Instant::now();
+    let source: IpAddr = "10.0.0.60".parse().unwrap();
+    let shared = checked(|b| b.health.source4 = Some("10.0.0.60".parse().unwrap()));
+    let mut d = director_for(shared, Start { silent: true, ..Start::default() }, now);
+    let sources = |d: &Director| (d.tables().settings().probe_sources.clone(), d.tables().settings().answered.clone());
+    assert_eq!(sources(&d), (vec!["10.0.0.2".parse().unwrap()], vec![]));
+    live(&mut d, &mut now, Duration::from_secs(2), &[11, 12]);
+    assert_eq!(in_service(&d), [true, true]);
+    d.take_over(now);
+    assert_eq!(sources(&d), (vec![source], vec![source]));
+    d.advance(now);
+    assert!(arps(&mut d).iter().any(|m| IpAddr::V4(m.sender) == source && m.sender == m.target), "and says so");
+}

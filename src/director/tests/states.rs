@@ -131,11 +131,55 @@ fn one_that_is_added_serves_from_its_first_sign_of_life_and_one_that_is_taken_of
     d.reconfigure(Arc::new(more.clone()), now);
     assert_eq!((shares(d.tables()), d.standings()[0].condition), (vec![33, 33, 33], Condition::Up), "it is back");
     d.reconfigure(Arc::new(before), now);
-    flows.removed(2, true);
+    flows.moved(2, true, false);
+    d.observe(&flows);
+    assert!(keeps(d.tables(), 2), "the client has ended it, but may be listening");
+    flows.removed(2, false);
     d.observe(&flows);
     assert_eq!((d.standings().len(), keeps(d.tables(), 2)), (2, false));
     d.reconfigure(Arc::new(more), now);
     assert_eq!(d.standings().iter().map(|s| s.number).collect::<Vec<_>>(), [2, 0, 1]);
+}
+
+#[test]
+fn one_that_stands_by_does_not_know_when_the_last_flow_has_gone() {
+    let mut now = Instant::now();
+    let mut d = settled(&mut now, |b| b.predecessor = Duration::from_secs(20));
+    d.go_silent(now);
+    let mut fewer = (**d.balance()).clone();
+    fewer.backends.truncate(1);
+    d.reconfigure(Arc::new(fewer), now);
+    d.observe(&FlowCounters::default());
+    assert_eq!((shares(d.tables()), keeps(d.tables(), 1)), (vec![100, 0], true));
+    pass(&mut d, &mut now, Duration::from_millis(10));
+    d.take_over(now);
+    d.observe(&FlowCounters::default());
+    assert!(keeps(d.tables(), 1), "its flows have yet to show themselves");
+    for _ in 0..100 {
+        pass(&mut d, &mut now, Duration::from_millis(201));
+        d.handle_event(answer(11), now);
+        d.handle_event(answer(12), now);
+    }
+    d.observe(&FlowCounters::default());
+    assert!(!keeps(d.tables(), 1) && d.standings().len() == 1);
+}
+
+#[test]
+fn one_that_is_taken_off_is_checked_as_all_others_are() {
+    let mut now = Instant::now();
+    let mut d = settled(&mut now, |_| {});
+    let mut other = (**d.balance()).clone();
+    other.backends.truncate(1);
+    d.reconfigure(Arc::new(other.clone()), now);
+    other.health.check = crate::probe::Check::Icmp;
+    d.reconfigure(Arc::new(other), now);
+    for _ in 0..100 {
+        pass(&mut d, &mut now, Duration::from_millis(200));
+        d.handle_event(answer(11), now);
+        d.handle_event(answer(12), now);
+    }
+    assert!(d.standings().iter().all(|s| s.condition == Condition::Down || s.condition == Condition::Leaving));
+    assert!(!keeps(d.tables(), 1), "it answers ARP, and no echo request");
 }
 
 #[test]
