@@ -348,7 +348,9 @@ impl Director {
 
     /// Gives backend `name` another duty; `left` is how many flows it has. `false`: there is no such backend.
     pub fn set_duty(&mut self, name: &str, duty: Duty, left: u64, now: Instant) -> bool {
-        let Some(server) = self.servers.iter_mut().find(|server| server.config.name == name && server.leaving.is_none()) else {
+        let Some(server) =
+            self.servers.iter_mut().find(|server| server.config.name == name && server.leaving.is_none())
+        else {
             return false;
         };
         let duty = if duty == Duty::Draining && left == 0 { Duty::Drained } else { duty };

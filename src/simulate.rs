@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::net::IpAddr;
 
-use crate::config::{Config, Edit, Lookup, Which};
+use crate::config::{BackendConfig, Config, Edit, Lookup, Which};
 use crate::control::command::{Act, Command};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::Generation;
@@ -44,22 +45,25 @@ impl Step {
     }
 }
 
-/// Who is chosen for whom, and by what names.
+/// Who is chosen for whom.
 struct State {
     config: Config,
     out: BTreeSet<String>,
     generation: Generation,
+    /// Slots of the backends, in the order of the list.
+    slots: Vec<usize>,
 }
 
 impl State {
     fn new(config: Config, out: BTreeSet<String>) -> State {
-        let member = |b: &crate::config::BackendConfig| {
+        let member = |b: &BackendConfig| {
             let share = if b.maintenance || out.contains(&b.name) { 0 } else { 100 };
             Member { share, ..Member::up(&b.name, b.weight) }
         };
         let members: Vec<Member> = config.balance.backends.iter().map(member).collect();
         let generation = config.balance.generation(&members);
-        State { config, out, generation }
+        let slots = generation.slots.shares(members.len());
+        State { config, out, generation, slots }
     }
 
     fn after(&self, step: &Step) -> Result<State, Failure> {
@@ -74,41 +78,40 @@ impl State {
         Ok(State::new(config, out))
     }
 
-    fn name(&self, member: Option<usize>) -> Option<&str> {
-        self.config.balance.backends.get(member?).map(|backend| backend.name.as_str())
+    fn backends(&self) -> &[BackendConfig] {
+        &self.config.balance.backends
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.backends().iter().position(|backend| backend.name == name)
+    }
+
+    /// The weight that counts; that of a backend that is out does not.
+    fn weight(&self, backend: &BackendConfig) -> u64 {
+        if backend.maintenance || self.out.contains(&backend.name) { 0 } else { u64::from(backend.weight) }
     }
 
     /// Percent of the slots of the backend `name`.
     fn share(&self, name: &str) -> f64 {
-        let slots = &self.generation.slots;
-        let own = (0..slots.size()).filter(|&slot| self.name(slots.member(slot)) == Some(name)).count();
-        100.0 * own as f64 / slots.size() as f64
+        let own = self.place(name).map_or(0, |place| self.slots[place]);
+        100.0 * own as f64 / self.generation.slots.size() as f64
     }
 
     /// Percent that the backend `name` should have by its weight.
     fn ideal(&self, name: &str) -> f64 {
-        let weight = |b: &crate::config::BackendConfig| {
-            if b.maintenance || self.out.contains(&b.name) { 0.0 } else { f64::from(b.weight) }
-        };
-        let backends = &self.config.balance.backends;
-        let all: f64 = backends.iter().map(weight).sum();
-        let own = backends.iter().find(|b| b.name == name).map_or(0.0, weight);
-        if all > 0.0 { 100.0 * own / all } else { 0.0 }
+        let all: u64 = self.backends().iter().map(|backend| self.weight(backend)).sum();
+        let own = self.place(name).map_or(0, |place| self.weight(&self.backends()[place]));
+        if all > 0 { 100.0 * own as f64 / all as f64 } else { 0.0 }
     }
 
-    /// Whom the remainder of a division would give the client with this hash, each backend as often as its weight.
-    fn by_remainder(&self, hash: u64) -> Option<&str> {
-        let taking = || self.config.balance.backends.iter().filter(|b| !b.maintenance && !self.out.contains(&b.name));
-        let all: u64 = taking().map(|b| u64::from(b.weight)).sum();
-        let mut place = hash.checked_rem(all)?;
-        taking().find_map(|b| {
-            let weight = u64::from(b.weight);
-            if place < weight {
-                return Some(b.name.as_str());
-            }
-            place -= weight;
-            None
-        })
+    /// The list that the remainder of a division would choose from: each backend as often as its weight, by the sum of
+    /// the weights up to its end.
+    fn by_weight(&self) -> Vec<u64> {
+        let sum = |sum: &mut u64, backend| {
+            *sum += self.weight(backend);
+            Some(*sum)
+        };
+        self.backends().iter().scan(0, sum).collect()
     }
 }
 
@@ -128,25 +131,37 @@ struct Moved {
 fn compare(before: &State, after: &State) -> Moved {
     let (old, new) = (&before.generation, &after.generation);
     let exact = old.hash == new.hash && old.slots.size() == new.slots.size();
-    let who = |state: &State, generation: &Generation, slot: usize| {
-        state.name(generation.slots.member(slot)).map(str::to_owned)
+    // Backends by their places in the list after the change.
+    let places: Vec<Option<usize>> = before.backends().iter().map(|backend| after.place(&backend.name)).collect();
+    let stays = |was: Option<usize>, is: Option<usize>| match was {
+        Some(was) => is.is_some() && places[was] == is,
+        None => is.is_none(),
     };
+    let percent = |moved: usize, of: usize| 100.0 * moved as f64 / of as f64;
     let all = if exact {
         let size = old.slots.size();
-        let moved = (0..size).filter(|&slot| who(before, old, slot) != who(after, new, slot)).count();
-        100.0 * moved as f64 / size as f64
+        percent((0..size).filter(|&slot| !stays(old.slots.member(slot), new.slots.member(slot))).count(), size)
     } else {
-        let client = |n: u64| std::net::IpAddr::V4((mix(n) as u32).into());
-        let port = |n: u64| (mix(n) >> 48) as u16;
-        let chosen =
-            |state: &State, n| state.name(state.generation.choose(client(n), port(n)).backend).map(str::to_owned);
-        let moved = (0..SAMPLE).filter(|&n| chosen(before, n) != chosen(after, n)).count();
-        100.0 * moved as f64 / SAMPLE as f64
+        let chosen = |generation: &Generation, n: u64| {
+            let client = IpAddr::V4((mix(n) as u32).into());
+            generation.choose(client, (mix(n) >> 48) as u16).backend
+        };
+        percent((0..SAMPLE).filter(|&n| !stays(chosen(old, n), chosen(new, n))).count(), SAMPLE as usize)
     };
-    let names = before.config.balance.backends.iter().map(|b| b.name.as_str());
-    let least = names.map(|name| (before.share(name) - after.share(name)).max(0.0)).sum();
-    let other = (0..SAMPLE).filter(|&n| before.by_remainder(mix(n)) != after.by_remainder(mix(n))).count();
-    Moved { all, least, by_remainder: 100.0 * other as f64 / SAMPLE as f64, exact }
+    // Where nobody served, that is a backend like another: those clients cannot stay there either.
+    let nobody = |state: &State| {
+        percent(state.generation.slots.size() - state.slots.iter().sum::<usize>(), state.generation.slots.size())
+    };
+    let lost = |was: f64, is: f64| (was - is).max(0.0);
+    let of_backends = before.backends().iter().map(|b| lost(before.share(&b.name), after.share(&b.name)));
+    let least = of_backends.sum::<f64>() + lost(nobody(before), nobody(after));
+    let remainder = |sums: &[u64], n: u64| {
+        let place = mix(n).checked_rem(*sums.last()?)?;
+        Some(sums.partition_point(|&sum| sum <= place))
+    };
+    let (were, are) = (before.by_weight(), after.by_weight());
+    let other = (0..SAMPLE).filter(|&n| !stays(remainder(&were, n), remainder(&are, n))).count();
+    Moved { all, least, by_remainder: percent(other, SAMPLE as usize), exact }
 }
 
 /// A number that looks random, another one for each `n` (SplitMix64).
@@ -186,26 +201,40 @@ fn report(step: &Step, text: &str, before: &State, after: &State, out: &mut impl
         moved.by_remainder
     )?;
     writeln!(out, "  {}", connections(step))?;
-    let names = |state: &State| state.config.balance.backends.iter().map(|b| b.name.clone()).collect::<Vec<_>>();
-    let mut all = names(before);
-    all.extend(names(after).into_iter().filter(|name| !names(before).contains(name)));
-    let width = all.iter().map(String::len).max().unwrap_or(0).max(7);
+    if after.slots.iter().all(|&slots| slots == 0) {
+        writeln!(out, "  nobody is left to serve them")?;
+    }
+    let mut all: Vec<&str> = before.backends().iter().map(|b| b.name.as_str()).collect();
+    all.extend(after.backends().iter().map(|b| b.name.as_str()).filter(|name| before.place(name).is_none()));
+    let width = all.iter().map(|name| name.len()).max().unwrap_or(0).max(7);
     writeln!(
         out,
-        "  {:width$}  {:>9} {:>9}  {:>9} {:>9}  {:>6}",
-        "backend", "before %", "ideal %", "after %", "ideal %", "off by"
+        "  {:width$}  {:>8}  {:>9} {:>9}  {:>9} {:>9}  {:>6}",
+        "backend", "weight", "before %", "ideal %", "after %", "ideal %", "off by"
     )?;
     for name in all {
-        let (was, is) = (before.share(&name), after.share(&name));
-        let ideal = after.ideal(&name);
+        let (was, is) = (before.share(name), after.share(name));
+        let ideal = after.ideal(name);
         writeln!(
             out,
-            "  {name:width$}  {was:>9.3} {:>9.3}  {is:>9.3} {ideal:>9.3}  {:>+6.3}",
-            before.ideal(&name),
+            "  {name:width$}  {:>8}  {was:>9.3} {:>9.3}  {is:>9.3} {ideal:>9.3}  {:>+6.3}",
+            weight(before, after, name),
+            before.ideal(name),
             is - ideal
         )?;
     }
     Ok(())
+}
+
+/// The weight of the backend `name`: as it is, or as it was and is. `-`: it is not there; `out`: it takes no clients.
+fn weight(before: &State, after: &State, name: &str) -> String {
+    let of = |state: &State| match state.place(name).map(|place| &state.backends()[place]) {
+        None => "-".to_owned(),
+        Some(backend) if backend.weight > 0 && state.weight(backend) == 0 => "out".to_owned(),
+        Some(backend) => backend.weight.to_string(),
+    };
+    let (was, is) = (of(before), of(after));
+    if was == is { is } else { format!("{was}>{is}") }
 }
 
 /// What becomes of the connections that there are.
@@ -253,6 +282,13 @@ mod tests {
         let m = moved(config(&[1; 10]), "down be3");
         assert!(m.exact && (m.all - 10.0).abs() < 0.1 && m.all == m.least, "{m:?}");
         assert!(m.by_remainder > 80.0, "{m:?}");
+    }
+
+    #[test]
+    fn who_was_served_by_nobody_has_to_move() {
+        let before = State::new(config(&[1, 1]), ["be1", "be2"].map(str::to_owned).into());
+        let m = compare(&before, &before.after(&Step::parse("up be2").unwrap()).unwrap());
+        assert_eq!((m.all, m.least, m.by_remainder), (100.0, 100.0, 100.0));
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl fmt::Display for Notice {
             Notice::SourceClaimed { address, mac } => write!(
                 f,
                 "the address {address} that checks come from IS CLAIMED BY ANOTHER HOST, {mac}, which gets the backends' answers: \
-                 give each balancer a --check-source of its own"
+                 no other host, and no other balancer that serves, may have this --check-source"
             ),
             Notice::Duty { name, duty: Duty::Active, .. } => write!(f, "backend {name} takes new clients again"),
             Notice::Duty { name, duty: Duty::Draining, left } => {

@@ -112,7 +112,8 @@ impl Director {
     fn settings(&self) -> Settings {
         let sources = self.probe_sources();
         let answered: Vec<IpAddr> = sources.iter().filter(|source| !self.segment.has(**source)).copied().collect();
-        let leaving = self.servers.iter().filter(|server| server.leaving.is_some()).filter_map(|server| server.config.address);
+        let leaving =
+            self.servers.iter().filter(|server| server.leaving.is_some()).filter_map(|server| server.config.address);
         Settings {
             tarpit: self.tarpit_list(&sources),
             probe_sources: sources,

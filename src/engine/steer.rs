@@ -87,3 +87,56 @@ pub(super) fn backend_of(tables: &Tables, flows: &mut FlowTable, service: &Servi
         None => tables.elder_choice(service, flow.client, flow.client_port).backend,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::counters::FlowCounters;
+    use crate::lb::flow::{Memory, Shape, Timeouts};
+    use crate::lb::maglev::{Member, Table};
+    use crate::lb::{Backend, ClientHash, Generation, Protocols, Seed, Settings, Vip};
+    use crate::wire::ether::Mac;
+
+    fn generation(shares: [u8; 2]) -> Generation {
+        let member = |n: usize| Member { share: shares[n], ..Member::up(["be1", "be2"][n], 1) };
+        let slots = Arc::new(Table::build(&[member(0), member(1)], Seed(1), 251));
+        Generation { hash: ClientHash::new(Seed(1), false), slots }
+    }
+
+    /// Tables by which new flows choose by `current` and older ones by `previous`, and be1 is `first`.
+    fn tables(current: Generation, previous: Option<Generation>, first: Backend) -> Tables {
+        let services = vec![Service { previous, ..Service::new(0, Protocols::All, current) }];
+        let vips = vec![Vip { address: "10.0.0.100".parse().unwrap(), number: 0, services }];
+        Tables::new(vips, vec![first, Backend::up(Mac([2, 0, 0, 0, 0, 2]))], Settings::default())
+    }
+
+    #[test]
+    fn a_flow_is_not_remembered_with_a_backend_that_may_never_be_found() {
+        let both = generation([100, 100]);
+        let client = (1..).map(|n: u32| std::net::IpAddr::V4(n.into()));
+        let client = client.into_iter().find(|c| both.choose(*c, 0).backend == Some(0)).unwrap();
+        let vip = "10.0.0.100".parse().unwrap();
+        let flow = Flow { client, client_port: 1, vip, vip_port: 80, protocol: protocol::TCP };
+        let memory = Memory::fresh(Shape::of(1024), (1, 2)).unwrap();
+        let counters = Arc::new(FlowCounters::default());
+        let mut flows = FlowTable::new(memory, &Timeouts::default(), counters, Instant::now(), |_| true);
+        let mut segment = |tables: &Tables| {
+            let service = tables.service(0, protocol::TCP, 80).unwrap();
+            match steer(tables, &mut flows, service, &flow, Signal::Segment) {
+                Steered::Backend { index, .. } => index,
+                other => panic!("{other:?}"),
+            }
+        };
+        // The balancer has just started: be1 is being asked for. It is dead; the flow was opened at be2.
+        let asked = Backend { mac: None, ..Backend::up(Mac::default()) };
+        let at_first = tables(both.clone(), None, asked);
+        assert_eq!((segment(&at_first), segment(&at_first)), (0, 0));
+        let gone = Backend { in_service: false, keeps_flows: false, ..asked };
+        assert_eq!(segment(&tables(generation([0, 100]), Some(both.clone()), gone)), 1);
+        // be1 returns, and the flow is not its own.
+        assert_eq!(segment(&tables(both, None, Backend::up(Mac([2, 0, 0, 0, 0, 1])))), 1);
+    }
+}

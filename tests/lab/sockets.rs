@@ -93,8 +93,8 @@ fn a_new_table_is_there_before_the_old_one_goes() {
         let rules = || lab.run("lb", &["nft", "list", "ruleset"]);
         let both = rules();
         for rule in [
-            "ip daddr 10.0.0.2 ip saddr 10.0.0.100",
-            "ip6 daddr fd00::2 ip6 saddr fd00::100",
+            "ip daddr @check-sources-ip ip saddr @checked-ip",
+            "ip6 daddr @check-sources-ip6 ip6 saddr @checked-ip6",
             "meta pkttype host ip daddr 10.0.0.32-10.0.0.63",
             "meta pkttype host ip daddr 10.0.0.200-10.0.0.203",
             "meta pkttype host ip6 daddr fd00::200-fd00::21f",

@@ -41,6 +41,8 @@ struct Connection {
 }
 
 type Key = (SocketAddr, SocketAddr);
+/// A part of a datagram: its offset, whether more follow, its bytes.
+type Part = (u16, bool, Vec<u8>);
 
 /// A backend.
 pub struct Host {
@@ -58,7 +60,7 @@ pub struct Host {
     /// It answers ARP even when it is dead, as a switch might in its name.
     pub ghost: bool,
     connections: HashMap<Key, Connection>,
-    parts: HashMap<(IpAddr, u32), Vec<(u16, bool, Vec<u8>)>>,
+    parts: HashMap<(IpAddr, u32), Vec<Part>>,
 }
 
 impl Host {
@@ -202,7 +204,8 @@ impl Host {
                 return say(0, behind, flags::RST | flags::ACK, &[]);
             }
             let ours = segment.sequence.wrapping_mul(0x9e37_79b1) ^ self.index as u32;
-            let connection = Connection { theirs: segment.sequence, ours, next: behind, over: None, left: 0, half_closed: false };
+            let connection =
+                Connection { theirs: segment.sequence, ours, next: behind, over: None, left: 0, half_closed: false };
             self.connections.insert((from, to), connection);
             return say(ours, behind, flags::SYN | flags::ACK, &[]);
         }

@@ -402,6 +402,12 @@ impl World {
                 balancer.held.insert(sent.conversation);
                 Ok(())
             }
+            // A later part shares the fate of the first, whatever has happened since.
+            Verdict::Drop(DropReason::NoBackend | DropReason::Refused)
+                if sent.fragment.is_some_and(|(_, first)| !first) =>
+            {
+                Ok(())
+            }
             Verdict::Drop(DropReason::NoBackend | DropReason::Refused) => {
                 if balancer.director.tables().backends().iter().any(|backend| backend.in_service) {
                     return self.violation('g', format!("{sent:?} was turned away, but there are backends"));

@@ -437,7 +437,8 @@ impl World {
         self.judge_forward(index, sent, &frame)?;
         self.count(index, sent, &frame)?;
         // One client's frames are lost, all of them, once it has begun.
-        let lost = self.fault == Fault::Swallowed && sent.conversation == 5 && self.now_and_then(1) && self.mischief > 3;
+        let lost =
+            self.fault == Fault::Swallowed && sent.conversation == 5 && self.now_and_then(1) && self.mischief > 3;
         if !lost {
             self.network.send(Place::Balancer(index), &frame, About::Client(sent), now);
         }

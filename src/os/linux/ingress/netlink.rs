@@ -33,7 +33,9 @@ impl Attributes {
         Attributes(Vec::new())
     }
 
+    /// An attribute holds 65531 bytes.
     pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Attributes {
+        debug_assert!(value.len() <= usize::from(u16::MAX) - 4, "{} bytes in an attribute", value.len());
         self.0.extend((4 + value.len() as u16).to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(value);
@@ -60,7 +62,7 @@ impl Attributes {
 
 /// Messages that take effect together or not at all.
 pub(super) struct Batch {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     messages: u32,
     /// Where the flags of the last message are.
     last_flags: usize,
