@@ -181,9 +181,10 @@ impl Appliance {
         let (waker, receiver) = waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
         let port = PacketPort::open(interface, &wanted, receiver).map_err(|e| open_failure(name, &e))?;
         let filters = port.filters().map_err(|e| open_failure(name, &e))?;
+        let vips = self.config.balance.vips.clone();
         let memberships = self.join(interface, &wanted).map_err(|e| open_failure(name, &e))?;
         let ingress = self.keep_from_host(interface, &wanted);
-        Ok(Prepared { port, waker, surroundings: Surroundings { wanted, filters, memberships, ingress } })
+        Ok(Prepared { port, waker, surroundings: Surroundings { wanted, vips, filters, memberships, ingress } })
     }
 
     /// Does what is due, and passes on what the director has to say: to the worker, to the log, to the kernel.

@@ -5,6 +5,7 @@ use std::io;
 use tracing::{error, warn};
 
 use super::Appliance;
+use crate::config::VipConfig;
 use crate::engine;
 use crate::lb::Tables;
 use crate::os::{FilterControl, IngressDrop, Interface, Memberships, Wanted};
@@ -12,6 +13,8 @@ use crate::os::{FilterControl, IngressDrop, Interface, Memberships, Wanted};
 /// What lets frames through to the port, and keeps them from the host.
 pub(super) struct Surroundings {
     pub(super) wanted: Wanted,
+    /// What the host is kept from.
+    pub(super) vips: Vec<VipConfig>,
     pub(super) filters: FilterControl,
     pub(super) memberships: Memberships,
     pub(super) ingress: Option<IngressDrop>,
@@ -42,9 +45,11 @@ impl Appliance {
     pub(super) fn surround(&mut self, tables: &Tables) {
         let wanted = wanted(tables);
         let Some(serving) = &self.serving else { return };
-        if serving.surroundings.wanted == wanted {
+        let vips = &self.config.balance.vips;
+        if serving.surroundings.wanted == wanted && serving.surroundings.vips == *vips {
             return;
         }
+        let vips = vips.clone();
         let name = &self.interface.name;
         // What is new is let in before it is announced; what is old goes last.
         if let Err(e) = serving.surroundings.filters.replace(&wanted) {
@@ -58,6 +63,7 @@ impl Appliance {
             }
             serving.surroundings.ingress = ingress;
             serving.surroundings.wanted = wanted;
+            serving.surroundings.vips = vips;
         }
     }
 }

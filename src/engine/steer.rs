@@ -71,6 +71,10 @@ pub(super) fn steer(tables: &Tables, flows: &mut FlowTable, service: &Service, f
         None if !opens && !reachable => {}
         None => flows.insert(tag, tables.owner(index), signal),
         Some(found) if opens || !tables.knows(found.owner) => flows.replace(tag, found, tables.owner(index), signal),
+        // That it is the other's was a guess, and was not contradicted because that is down.
+        Some(found) if found.stage == Stage::Adopted && reachable => {
+            flows.replace(tag, found, tables.owner(index), signal);
+        }
         // Its backend is down. This segment goes where it is answered by a RST; should the backend return before the
         // client says anything, the flow goes on.
         Some(_) => {}
@@ -113,30 +117,51 @@ mod tests {
         Tables::new(vips, vec![first, Backend::up(Mac([2, 0, 0, 0, 0, 2]))], Settings::default())
     }
 
-    #[test]
-    fn a_flow_is_not_remembered_with_a_backend_that_may_never_be_found() {
+    /// Where segments of a flow that is not known go, one after the other, whose client chooses be1 if it is up: numbers of
+    /// the backends.
+    fn segments(by: &[Tables]) -> Vec<usize> {
+        let mut clients = (1..).map(|n: u32| std::net::IpAddr::V4(n.into()));
         let both = generation([100, 100]);
-        let client = (1..).map(|n: u32| std::net::IpAddr::V4(n.into()));
-        let client = client.into_iter().find(|c| both.choose(*c, 0).backend == Some(0)).unwrap();
+        let client = clients.find(|c| both.choose(*c, 0).backend == Some(0)).unwrap();
         let vip = "10.0.0.100".parse().unwrap();
         let flow = Flow { client, client_port: 1, vip, vip_port: 80, protocol: protocol::TCP };
         let memory = Memory::fresh(Shape::of(1024), (1, 2)).unwrap();
         let counters = Arc::new(FlowCounters::default());
         let mut flows = FlowTable::new(memory, &Timeouts::default(), counters, Instant::now(), |_| true);
-        let mut segment = |tables: &Tables| {
+        let segment = |tables: &Tables| {
             let service = tables.service(0, protocol::TCP, 80).unwrap();
             match steer(tables, &mut flows, service, &flow, Signal::Segment) {
                 Steered::Backend { index, .. } => index,
                 other => panic!("{other:?}"),
             }
         };
+        by.iter().map(segment).collect()
+    }
+
+    #[test]
+    fn a_flow_is_not_remembered_with_a_backend_that_may_never_be_found() {
         // The balancer has just started: be1 is being asked for. It is dead; the flow was opened at be2.
         let asked = Backend { mac: None, ..Backend::up(Mac::default()) };
-        let at_first = tables(both.clone(), None, asked);
-        assert_eq!((segment(&at_first), segment(&at_first)), (0, 0));
         let gone = Backend { in_service: false, keeps_flows: false, ..asked };
-        assert_eq!(segment(&tables(generation([0, 100]), Some(both.clone()), gone)), 1);
+        let up = Backend::up(Mac([2, 0, 0, 0, 0, 1]));
+        let both = || generation([100, 100]);
+        let at_first = tables(both(), None, asked);
+        let then = tables(generation([0, 100]), Some(both()), gone);
         // be1 returns, and the flow is not its own.
-        assert_eq!(segment(&tables(both, None, Backend::up(Mac([2, 0, 0, 0, 0, 1])))), 1);
+        let at_last = tables(both(), None, up);
+        assert_eq!(segments(&[at_first.clone(), at_first, then, at_last]), [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn what_was_guessed_is_forgotten_when_it_cannot_be_so() {
+        let up = Backend::up(Mac([2, 0, 0, 0, 0, 1]));
+        let gone = Backend { mac: None, in_service: false, keeps_flows: false, epoch: 0 };
+        let both = || generation([100, 100]);
+        let then = tables(generation([0, 100]), Some(both()), gone);
+        let at_last = tables(both(), None, up);
+        assert_eq!(segments(&[tables(both(), None, up), then, at_last.clone()]), [0, 1, 1]);
+        // A flow of which more was seen goes on if its backend returns before it has been reset.
+        let then = tables(generation([0, 100]), Some(both()), gone);
+        assert_eq!(segments(&[at_last.clone(), at_last.clone(), then, at_last]), [0, 0, 1, 0]);
     }
 }

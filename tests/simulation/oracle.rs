@@ -223,6 +223,8 @@ impl World {
             return Ok(());
         }
         let stays = known.is_some_and(|known| known.host == host);
+        // A guess that could not be so.
+        let guessed = known.is_some_and(|known| known.adopted && known.packets == 1 && known.host != host);
         let closes = matches!(sent.part, Part::Finish | Part::Reset);
         if stays {
             self.note(index, id, |known| {
@@ -230,12 +232,13 @@ impl World {
                 known.finished |= sent.part == Part::Finish;
                 known.reset = sent.part == Part::Reset;
             });
-        } else if known.is_none()
-            && !closes
-            && let Some(balancer) = self.balancers[index].as_mut()
-        {
+        } else if known.is_none() || guessed {
             let known = Known { host, last: now, packets: 1, adopted: true, finished: false, reset: false };
-            balancer.known.insert(id, known);
+            match self.balancers[index].as_mut() {
+                Some(balancer) if !closes => _ = balancer.known.insert(id, known),
+                Some(balancer) if guessed => _ = balancer.known.remove(&id),
+                _ => {}
+            }
         }
         Ok(())
     }
