@@ -82,7 +82,7 @@ fn commands_that_cannot_be_given_say_why() {
         ("ctl --json -C /no/such/control server 0 weight -1", 69, "/no/such/control"),
         ("-c no-such-file ctl servers", 66, "no-such-file"),
         ("10.0.0.100 be1 be2 simulate remove", 64, "something is missing"),
-        ("10.0.0.100 be1 be2 simulate servers", 64, "changes no configuration"),
+        ("10.0.0.100 be1 be2 simulate servers", 64, "changes nothing for clients"),
         ("10.0.0.100 be1 be2 simulate remove be1, sevrers", 64, "sevrers"),
         ("simulate remove be1", 64, "nothing to balance"),
     ] {

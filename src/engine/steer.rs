@@ -71,8 +71,9 @@ pub(super) fn steer(tables: &Tables, flows: &mut FlowTable, service: &Service, f
         None if !opens && !reachable => {}
         None => flows.insert(tag, tables.owner(index), signal),
         Some(found) if opens || !tables.knows(found.owner) => flows.replace(tag, found, tables.owner(index), signal),
-        // That it is the other's was a guess, and was not contradicted because that is down.
-        Some(found) if found.stage == Stage::Adopted && reachable => {
+        // Only one packet was seen, and may not have been answered: a SYN that waited in vain, a segment whose backend was
+        // guessed. Another balancer may have had the flow since.
+        Some(found) if matches!(found.stage, Stage::Opening | Stage::Adopted) && reachable => {
             flows.replace(tag, found, tables.owner(index), signal);
         }
         // Its backend is down. This segment goes where it is answered by a RST; should the backend return before the
@@ -117,9 +118,9 @@ mod tests {
         Tables::new(vips, vec![first, Backend::up(Mac([2, 0, 0, 0, 0, 2]))], Settings::default())
     }
 
-    /// Where segments of a flow that is not known go, one after the other, whose client chooses be1 if it is up: numbers of
+    /// Where packets of a flow that is not known go, one after the other, whose client chooses be1 if it is up: numbers of
     /// the backends.
-    fn segments(by: &[Tables]) -> Vec<usize> {
+    fn packets(by: &[(Signal, Tables)]) -> Vec<usize> {
         let mut clients = (1..).map(|n: u32| std::net::IpAddr::V4(n.into()));
         let both = generation([100, 100]);
         let client = clients.find(|c| both.choose(*c, 0).backend == Some(0)).unwrap();
@@ -128,14 +129,18 @@ mod tests {
         let memory = Memory::fresh(Shape::of(1024), (1, 2)).unwrap();
         let counters = Arc::new(FlowCounters::default());
         let mut flows = FlowTable::new(memory, &Timeouts::default(), counters, Instant::now(), |_| true);
-        let segment = |tables: &Tables| {
+        let packet = |(signal, tables): &(Signal, Tables)| {
             let service = tables.service(0, protocol::TCP, 80).unwrap();
-            match steer(tables, &mut flows, service, &flow, Signal::Segment) {
+            match steer(tables, &mut flows, service, &flow, *signal) {
                 Steered::Backend { index, .. } => index,
                 other => panic!("{other:?}"),
             }
         };
-        by.iter().map(segment).collect()
+        by.iter().map(packet).collect()
+    }
+
+    fn segments(by: &[Tables]) -> Vec<usize> {
+        packets(&by.iter().map(|tables| (Signal::Segment, tables.clone())).collect::<Vec<_>>())
     }
 
     #[test]
@@ -160,6 +165,9 @@ mod tests {
         let then = tables(generation([0, 100]), Some(both()), gone);
         let at_last = tables(both(), None, up);
         assert_eq!(segments(&[tables(both(), None, up), then, at_last.clone()]), [0, 1, 1]);
+        let then = tables(generation([0, 100]), Some(both()), gone);
+        let by = [(Signal::Open, at_last.clone()), (Signal::Segment, then), (Signal::Segment, at_last.clone())];
+        assert_eq!(packets(&by), [0, 1, 1], "another balancer has opened it anew");
         // A flow of which more was seen goes on if its backend returns before it has been reset.
         let then = tables(generation([0, 100]), Some(both()), gone);
         assert_eq!(segments(&[at_last.clone(), at_last.clone(), then, at_last]), [0, 0, 1, 0]);

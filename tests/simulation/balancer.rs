@@ -184,8 +184,29 @@ impl Balancer {
         &self.director.tables().vips()[0].services[0].current
     }
 
-    pub fn predecessor(&self) -> Option<&Generation> {
-        self.director.tables().vips()[0].services[0].previous.as_ref()
+    /// How clients chose who opened flows before this balancer began to remember: by the oldest of the generations that
+    /// were replaced lately. Where there have been more of these than are remembered, the tables say it.
+    pub fn elder(&self, now: Instant) -> Option<&Generation> {
+        if self.history.len() > 8 {
+            return self.director.tables().vips()[0].services[0].previous.as_ref();
+        }
+        let lifetime = self.director.balance().predecessor;
+        self.history.windows(2).find(|pair| pair[1].0 + lifetime > now).map(|pair| &pair[0].1)
+    }
+
+    /// A backend that is chosen although nobody knows where it is, beyond the time that a start takes.
+    pub fn chooses_unseen(&self, now: Instant) -> Option<String> {
+        let starts = now < self.started + self.slowest.retry * (self.slowest.attempts + 1);
+        let backends = self.director.tables().backends().iter();
+        let unseen =
+            backends.zip(self.director.seats()).find(|(backend, _)| backend.in_service && backend.mac.is_none());
+        unseen.filter(|_| !starts).map(|(_, seat)| seat.key.clone())
+    }
+
+    /// Has the operator taken backend `name` out of service?
+    pub fn has_taken_out(&self, name: &str) -> bool {
+        let told = matches!(self.wishes.get(name), Some(Wish::Maintenance | Wish::Blacklist(_)));
+        told || self.director.balance().backends.iter().any(|backend| backend.name == name && backend.maintenance)
     }
 
     /// Passes on what the director has decided, and notes it; `false` if there was nothing.

@@ -7,9 +7,9 @@
 //! | b | nothing goes to a backend later than its detection time after it died |
 //! | c | the flow table's counters are what a count of its entries gives; what is held is bounded; in the end all is empty |
 //! | d | every frame is counted once, and the counters of VIPs and backends are what left |
-//! | e | what leaves goes to a configured backend or to who asked; a client's frame reaches one backend, once |
+//! | e | what leaves goes to a configured backend or to who asked; a client's frame reaches one backend, once; who stands by does not speak of a VIP |
 //! | f | the parts of a datagram reach one backend |
-//! | g | a backend that lives is back in service in time; what opens a flow chooses by the current table, among those that are wanted |
+//! | g | a backend that lives is back in service in time; what opens a flow chooses by the current table, among those that are wanted; nothing goes to a backend in maintenance |
 //! | h | no conversation breaks, or does not begin, without a reason |
 //!
 //! The exceptions of rule a: a balancer that has no memory of the flow (started without its flow file, or taken over)

@@ -1,5 +1,6 @@
 //! The rules about single frames: where they may go, and when.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pen_dsr::config::BackendConfig;
@@ -8,10 +9,11 @@ use pen_dsr::verdict::{DropReason, Verdict};
 use pen_dsr::wire::ether::Mac;
 use pen_dsr::wire::ip::protocol;
 
-use super::balancer::{Balancer, Known, Wish};
+use super::balancer::{Balancer, Known};
 use super::host::Service;
 use super::network::{Part, SLOWEST, Sent};
 use super::packet;
+use super::plan::{VIP4, VIP6};
 use super::traffic::NOBODY;
 use super::world::{Outcome, World};
 
@@ -60,6 +62,10 @@ impl World {
         }
         self.tally.forwarded += 1;
         self.judge_alive(index, host, mac)?;
+        let later = sent.fragment.is_some_and(|(_, first)| !first);
+        if !later && self.running(index).has_taken_out(&self.hosts[host].name) {
+            return self.violation('g', format!("{} is in maintenance and gets {sent:?}", self.hosts[host].name));
+        }
         self.say(|world| format!("balancer {index}: {sent:?} to {}", world.hosts[host].name));
         if sent.conversation == NOBODY {
             return Ok(());
@@ -96,9 +102,26 @@ impl World {
         let (to, from) = (packet::mac(frame), packet::mac(&frame[6..12]));
         let station = self.running(index).station();
         let is_host = matches!(to.0, [2, 0, 0, _, 2, host] if usize::from(host) < self.hosts.len());
+        self.judge_silence(index, frame)?;
         match (to.is_group() || is_host) && (from == station.mac || from == station.vip_mac) {
             true => Ok(()),
             false => self.violation('e', format!("the director of balancer {index} says something to {to} as {from}")),
+        }
+    }
+
+    /// Rule e for one that stands by: it says nothing about a VIP.
+    pub fn judge_silence(&self, index: usize, frame: &[u8]) -> Outcome {
+        let about = match packet::read(frame) {
+            Some(packet::Heard::Arp(message)) => vec![IpAddr::V4(message.sender), IpAddr::V4(message.target)],
+            Some(packet::Heard::Solicitation { target, .. } | packet::Heard::Advertisement { target, .. }) => {
+                vec![IpAddr::V6(target)]
+            }
+            _ => Vec::new(),
+        };
+        let silent = self.running(index).director.is_silent();
+        match silent && about.iter().any(|address| [VIP4, VIP6].contains(address)) {
+            true => self.violation('e', format!("balancer {index} stands by, and talks of the VIP")),
+            false => Ok(()),
         }
     }
 
@@ -223,8 +246,8 @@ impl World {
             return Ok(());
         }
         let stays = known.is_some_and(|known| known.host == host);
-        // A guess that could not be so.
-        let guessed = known.is_some_and(|known| known.adopted && known.packets == 1 && known.host != host);
+        // It was seen once, where it cannot be.
+        let guessed = known.is_some_and(|known| known.packets == 1 && known.host != host);
         let closes = matches!(sent.part, Part::Finish | Part::Reset);
         if stays {
             self.note(index, id, |known| {
@@ -295,7 +318,7 @@ impl World {
             let last = balancer.history.iter().rposition(|(since, _)| *since <= opened).unwrap_or(0);
             balancer.history[last..].iter().all(|(_, generation)| choice(balancer, generation))
         });
-        let elder = balancer.predecessor().map(|elder| choice(balancer, elder));
+        let elder = balancer.elder(self.now).map(|elder| choice(balancer, elder));
         let current = choice(balancer, balancer.generation());
         match elder {
             Some(true) => return self.violation('a', what("the predecessor says where it is")),
@@ -321,8 +344,7 @@ impl World {
             return Ok(());
         };
         let host = &self.hosts[host];
-        let wish = balancer.wishes.get(&host.name);
-        let told = config.maintenance || matches!(wish, Some(Wish::Maintenance | Wish::Blacklist(_)));
+        let told = config.maintenance || balancer.has_taken_out(&host.name);
         let back = host.last_trouble() + self.return_bound();
         let pardoned = balancer.pardoned.get(&host.name).is_some_and(|until| self.now <= *until);
         if told || pardoned || !host.is_well() || self.now <= back {
@@ -385,8 +407,16 @@ impl World {
         };
         let silent = balancer.director.is_silent() && self.plan.vip_mac;
         let waits = matches!(verdict, Verdict::Drop(DropReason::Held | DropReason::Unresolved));
-        if let (true, Some((datagram, true))) = (waits, sent.fragment) {
-            balancer.kept_back.insert(datagram);
+        match sent.fragment {
+            Some((datagram, true)) if waits => _ = balancer.kept_back.insert(datagram),
+            Some((datagram, false)) if waits => {
+                let first = balancer.pinned.get(&datagram).map(|&host| &self.hosts[host].name);
+                let backend = first.and_then(|name| balancer.director.tables().backend(balancer.number(name)?));
+                if backend.is_some_and(|backend| backend.mac.is_some()) {
+                    return self.violation('f', format!("{sent:?} waits, although the first part has left"));
+                }
+            }
+            _ => {}
         }
         if waits && matches!(sent.part, Part::Open | Part::Datagram) {
             // Where its backend keeps no flows, another has been chosen, and is waited for.

@@ -313,6 +313,9 @@ impl World {
                 return Ok(());
             };
             let mut done = !balancer.install(fault, now);
+            if let Some(name) = balancer.chooses_unseen(now) {
+                return self.violation('g', format!("{name} has clients, and has not been heard of yet"));
+            }
             while let Some(notice) = balancer.director.poll_notice() {
                 balancer.note(&notice, now);
                 if self.logs {
@@ -407,6 +410,7 @@ impl World {
         let now = self.now;
         let is_for_vip = packet::destination(&frame).is_some_and(|to| to == VIP4 || to == VIP6);
         if !is_for_vip {
+            self.judge_silence(index, &frame)?;
             let to = packet::mac(&frame);
             let everybody = to.is_group() && matches!(packet::read(&frame), Some(packet::Heard::Advertisement { .. }));
             // One whose frame was held may hear later that nobody serves.
