@@ -86,6 +86,8 @@ pub struct Balancer {
     pub pardoned: HashMap<String, Instant>,
     /// Since when it has had the VIPs.
     pub active_since: Option<Instant>,
+    /// Backends that serve while they are being asked for, until then.
+    pub relinked: HashMap<String, Instant>,
     /// All backends are used, whatever their checks say.
     pub panicking: bool,
     /// When each backend's MAC was found last.
@@ -142,6 +144,7 @@ impl Balancer {
             leaving: HashMap::new(),
             pardoned: HashMap::new(),
             active_since: (!silent).then_some(now),
+            relinked: HashMap::new(),
             panicking: false,
             found: HashMap::new(),
             checks_since: now,
@@ -197,10 +200,10 @@ impl Balancer {
     /// A backend that is chosen although nobody knows where it is, beyond the time that a start takes.
     pub fn chooses_unseen(&self, now: Instant) -> Option<String> {
         let starts = now < self.started + self.slowest.retry * (self.slowest.attempts + 1);
-        let backends = self.director.tables().backends().iter();
-        let unseen =
-            backends.zip(self.director.seats()).find(|(backend, _)| backend.in_service && backend.mac.is_none());
-        unseen.filter(|_| !starts).map(|(_, seat)| seat.key.clone())
+        let backends = self.director.tables().backends().iter().zip(self.director.seats());
+        let mut unseen = backends.filter(|(backend, _)| backend.in_service && backend.mac.is_none());
+        let found = unseen.find(|(_, seat)| self.relinked.get(&seat.key).is_none_or(|until| *until < now));
+        found.filter(|_| !starts).map(|(_, seat)| seat.key.clone())
     }
 
     /// Has the operator taken backend `name` out of service?
@@ -255,6 +258,11 @@ impl Balancer {
         let old = Arc::clone(self.director.balance());
         for backend in &balance.backends {
             let before = old.backends.iter().find(|known| known.name == backend.name);
+            let was = before.or(self.leaving.get(&backend.name).map(|leaving| &leaving.config));
+            if was.is_some_and(|was| (was.mac, was.address) != (backend.mac, backend.address)) {
+                // One that is known, but not where it is now.
+                self.relinked.insert(backend.name.clone(), now + return_bound);
+            }
             if before.is_none_or(|before| {
                 before.maintenance || before.address != backend.address || before.mac != backend.mac
             }) {
