@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::harness::{BACKENDS, Lab, PEN_DSR, Process, VIP4, lab, wait_until};
-use crate::sessions::{Load, serve};
+use crate::load::{Load, serve};
 
 const HOSTS: [&str; 4] = ["be1", "be2", "be3", "be4"];
 

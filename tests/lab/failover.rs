@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use crate::harness::{BACKENDS, Lab, PEN_DSR, Process, VIP4, VIP6, lab, skipped_for_want_of_users, wait_until};
-use crate::sessions::{Load, serve};
+use crate::load::{Load, serve};
 
 /// One of the two machines: pen-dsr, silent until it is told otherwise, and keepalived.
 struct Machine<'a> {

@@ -8,7 +8,7 @@ use etherparse::PacketBuilder;
 use pnet::datalink::{self, Channel};
 
 use crate::harness::{BACKENDS, Lab, VIP4, lab, number_after};
-use crate::sessions::{Load, PORT, serve};
+use crate::load::{Load, PORT, serve};
 
 const SYNS: u32 = 300_000;
 /// A second, at most.

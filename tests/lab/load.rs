@@ -145,7 +145,7 @@ enum Phase {
     Open(TcpStream),
 }
 
-struct Session {
+struct Connection {
     source: IpAddr,
     phase: Phase,
     /// Who serves it, once it has said so.
@@ -158,7 +158,7 @@ struct Session {
 }
 
 struct Ledger {
-    sessions: Vec<Session>,
+    connections: Vec<Connection>,
     broken: Vec<Broken>,
     /// Attempts to open a connection that failed.
     refused: usize,
@@ -187,7 +187,7 @@ impl Load {
         let to = SocketAddr::new(vip.parse().expect("an address"), PORT);
         let now = Instant::now();
         let ledger = Ledger {
-            sessions: Vec::new(),
+            connections: Vec::new(),
             broken: Vec::new(),
             refused: 0,
             nonsense: Vec::new(),
@@ -208,10 +208,10 @@ impl Load {
         let mut ledger = self.ledger();
         let now = Instant::now();
         for _ in 0..connections {
-            let number = ledger.sessions.len();
+            let number = ledger.connections.len();
             let last = CLIENTS[number % CLIENTS.len()];
             let source = if self.to.is_ipv4() { format!("10.0.0.{last}") } else { format!("fd00::{last}") };
-            ledger.sessions.push(Session {
+            ledger.connections.push(Connection {
                 source: source.parse().expect("an address"),
                 phase: Phase::Closed(Some(now)),
                 backend: None,
@@ -229,15 +229,15 @@ impl Load {
 
     /// Waits until each connection is open and has had an echo to a message sent from now on.
     pub fn everybody_is_served(&self) {
-        let asked: Vec<u64> = self.ledger().sessions.iter().map(|session| session.sequence).collect();
+        let asked: Vec<u64> = self.ledger().connections.iter().map(|connection| connection.sequence).collect();
         wait_until("an echo to every connection", || {
             let ledger = self.ledger();
-            ledger.sessions.iter().zip(&asked).all(|(session, &asked)| match session.phase {
+            ledger.connections.iter().zip(&asked).all(|(connection, &asked)| match connection.phase {
                 Phase::Closed(next) => next.is_none(),
                 Phase::Opening(..) => false,
                 Phase::Open(_) => {
-                    let unanswered = session.sent.front().map_or(session.sequence, |oldest| oldest.0);
-                    session.backend.is_some() && unanswered > asked
+                    let unanswered = connection.sent.front().map_or(connection.sequence, |oldest| oldest.0);
+                    connection.backend.is_some() && unanswered > asked
                 }
             })
         });
@@ -252,8 +252,8 @@ impl Load {
     /// Open connections by backend.
     pub fn spread(&self) -> BTreeMap<String, usize> {
         let mut spread = BTreeMap::new();
-        for session in &self.ledger().sessions {
-            if let (Phase::Open(_), Some(backend)) = (&session.phase, &session.backend) {
+        for connection in &self.ledger().connections {
+            if let (Phase::Open(_), Some(backend)) = (&connection.phase, &connection.backend) {
                 *spread.entry(backend.clone()).or_default() += 1;
             }
         }
@@ -262,7 +262,7 @@ impl Load {
 
     /// Who serves each connection, by its number.
     pub fn backends(&self) -> Vec<Option<String>> {
-        self.ledger().sessions.iter().map(|session| session.backend.clone()).collect()
+        self.ledger().connections.iter().map(|connection| connection.backend.clone()).collect()
     }
 
     /// The connections that broke, in order.
@@ -278,9 +278,9 @@ impl Load {
     /// Closes the connections that `backend` serves, for good; how many.
     pub fn close(&self, backend: &str) -> usize {
         let mut closed = 0;
-        for session in &mut self.ledger().sessions {
-            if matches!(session.phase, Phase::Open(_)) && session.backend.as_deref() == Some(backend) {
-                session.end(None);
+        for connection in &mut self.ledger().connections {
+            if matches!(connection.phase, Phase::Open(_)) && connection.backend.as_deref() == Some(backend) {
+                connection.end(None);
                 closed += 1;
             }
         }
@@ -299,8 +299,12 @@ impl Load {
     pub fn pause(&self) -> Pause {
         let ledger = self.ledger();
         let now = Instant::now();
-        let waiting =
-            ledger.sessions.iter().filter_map(|session| session.sent.front()).map(|oldest| now - oldest.1).max();
+        let waiting = ledger
+            .connections
+            .iter()
+            .filter_map(|connection| connection.sent.front())
+            .map(|oldest| now - oldest.1)
+            .max();
         Pause {
             longest: waiting.map_or(ledger.longest, |waiting| ledger.longest.max(waiting)),
             silence: ledger.silence.max(now - ledger.last_echo),
@@ -339,26 +343,26 @@ fn drive(shared: &Shared, to: SocketAddr) -> io::Result<()> {
 }
 
 impl Ledger {
-    /// Something has happened to the socket of session `token`.
+    /// Something has happened to the socket of connection `token`.
     fn handle(&mut self, token: u64, now: Instant) {
         let index = token as usize;
-        let Some(session) = self.sessions.get_mut(index) else { return };
-        match std::mem::replace(&mut session.phase, Phase::Closed(None)) {
-            Phase::Closed(next) => session.phase = Phase::Closed(next),
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        match std::mem::replace(&mut connection.phase, Phase::Closed(None)) {
+            Phase::Closed(next) => connection.phase = Phase::Closed(next),
             Phase::Opening(stream, since) => match stream.take_error() {
                 Ok(None) if stream.peer_addr().is_ok() => {
-                    session.phase = Phase::Open(stream);
-                    session.skip_to(now);
+                    connection.phase = Phase::Open(stream);
+                    connection.skip_to(now);
                 }
-                Ok(None) => session.phase = Phase::Opening(stream, since),
+                Ok(None) => connection.phase = Phase::Opening(stream, since),
                 Ok(Some(_)) | Err(_) => {
-                    session.end(Some(now + RETRY));
+                    connection.end(Some(now + RETRY));
                     self.refused += 1;
                 }
             },
             Phase::Open(stream) => {
-                let received = receive(&stream, &mut session.unread);
-                session.phase = Phase::Open(stream);
+                let received = receive(&stream, &mut connection.unread);
+                connection.phase = Phase::Open(stream);
                 self.take_echoes(index, now);
                 match received {
                     Ok(true) => {}
@@ -370,19 +374,19 @@ impl Ledger {
     }
 
     fn take_echoes(&mut self, index: usize, now: Instant) {
-        let session = &mut self.sessions[index];
-        let whole = session.unread.len() / REPLY * REPLY;
-        let replies: Vec<u8> = session.unread.drain(..whole).collect();
+        let connection = &mut self.connections[index];
+        let whole = connection.unread.len() / REPLY * REPLY;
+        let replies: Vec<u8> = connection.unread.drain(..whole).collect();
         for reply in replies.chunks(REPLY) {
             let name = String::from_utf8_lossy(&reply[..NAME]).trim_end().to_owned();
             let number = u32::from_be_bytes(reply[NAME..NAME + 4].try_into().expect("four bytes"));
             let sequence = u64::from_be_bytes(reply[NAME + 4..].try_into().expect("eight bytes"));
-            let expected = session.sent.pop_front();
+            let expected = connection.sent.pop_front();
             let fits = number as usize == index && expected.is_some_and(|(sent, _)| sent == sequence);
-            if !fits || session.backend.as_ref().is_some_and(|backend| *backend != name) {
+            if !fits || connection.backend.as_ref().is_some_and(|backend| *backend != name) {
                 self.nonsense.push(format!(
                     "connection {index} of {:?} got {number}, {sequence} from {name} instead of {expected:?}",
-                    session.backend
+                    connection.backend
                 ));
             }
             if let Some((_, sent)) = expected {
@@ -390,42 +394,42 @@ impl Ledger {
             }
             self.silence = self.silence.max(now.saturating_duration_since(self.last_echo));
             self.last_echo = now;
-            session.backend = Some(name);
+            connection.backend = Some(name);
         }
     }
 
     fn breaks(&mut self, index: usize, why: String, now: Instant) {
-        let session = &mut self.sessions[index];
-        self.broken.push(Broken { backend: session.backend.clone(), why });
-        session.end(Some(now + RETRY));
+        let connection = &mut self.connections[index];
+        self.broken.push(Broken { backend: connection.backend.clone(), why });
+        connection.end(Some(now + RETRY));
     }
 
     /// Opens, sends and gives up what is due.
     fn advance(&mut self, epoll: &Epoll, to: SocketAddr, now: Instant) -> io::Result<()> {
-        for index in 0..self.sessions.len() {
-            let session = &mut self.sessions[index];
-            match &session.phase {
+        for index in 0..self.connections.len() {
+            let connection = &mut self.connections[index];
+            match &connection.phase {
                 Phase::Closed(Some(at)) if *at <= now => {
-                    let stream = open(session.source, to)?;
+                    let stream = open(connection.source, to)?;
                     let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
                     epoll.add(&stream, EpollEvent::new(interest, index as u64))?;
-                    session.phase = Phase::Opening(stream, now);
+                    connection.phase = Phase::Opening(stream, now);
                 }
                 Phase::Opening(_, since) if now - *since > OPENING => {
-                    session.end(Some(now));
+                    connection.end(Some(now));
                     self.refused += 1;
                 }
-                Phase::Open(stream) if session.next_message <= now => {
+                Phase::Open(stream) if connection.next_message <= now => {
                     let mut request = Vec::with_capacity(REQUEST);
                     request.extend_from_slice(&(index as u32).to_be_bytes());
-                    request.extend_from_slice(&session.sequence.to_be_bytes());
+                    request.extend_from_slice(&connection.sequence.to_be_bytes());
                     let mut sending: &TcpStream = stream;
                     let sent = sending.write(&request);
-                    session.sent.push_back((session.sequence, now));
-                    session.sequence += 1;
-                    session.next_message += INTERVAL;
+                    connection.sent.push_back((connection.sequence, now));
+                    connection.sequence += 1;
+                    connection.next_message += INTERVAL;
                     // A machine that was busy for a while does not make up for it by a burst.
-                    session.skip_to(now);
+                    connection.skip_to(now);
                     match sent {
                         Ok(REQUEST) => {}
                         Ok(_) => self.breaks(index, "its socket is full".to_owned(), now),
@@ -434,8 +438,8 @@ impl Ledger {
                 }
                 _ => {}
             }
-            let session = &self.sessions[index];
-            if session.sent.front().is_some_and(|oldest| now - oldest.1 > GIVE_UP) {
+            let connection = &self.connections[index];
+            if connection.sent.front().is_some_and(|oldest| now - oldest.1 > GIVE_UP) {
                 self.breaks(index, format!("no echo for {} s", GIVE_UP.as_secs()), now);
             }
         }
@@ -443,7 +447,7 @@ impl Ledger {
     }
 }
 
-impl Session {
+impl Connection {
     /// The next message is not due before `now`, but in step with those before.
     fn skip_to(&mut self, now: Instant) {
         let late = now.saturating_duration_since(self.next_message).as_nanos();
