@@ -171,8 +171,13 @@ impl FlowTable {
     /// each round through the table, all that it holds. Empty, without an allocation, if there is nothing.
     pub fn take_records(&mut self) -> Vec<Record> {
         match &mut self.records {
-            Some(records) if !records.is_empty() => std::mem::replace(records, Vec::with_capacity(RECORDS)),
-            _ => Vec::new(),
+            // As long as it is, and no longer: its buffer of the most that there may be stays here.
+            Some(records) => {
+                let batch = records.clone();
+                records.clear();
+                batch
+            }
+            None => Vec::new(),
         }
     }
 
@@ -189,22 +194,25 @@ impl FlowTable {
             }
             self.remove(found);
         }
+        if self.settle(tag, owner, stage, self.tick.wrapping_sub(ticks)) {
+            self.counters.learnt.add(1);
+        }
+    }
+
+    /// Puts a flow that was last seen at the tick `seen` into the main table, and says whether there was room.
+    fn settle(&mut self, tag: Tag, owner: Owner, stage: Stage, seen: u32) -> bool {
         let (main, _) = self.shape.places(tag);
         let (limits, tick) = (self.limits, self.tick);
         let set = &mut self.memory.sets()[main];
         let Some(way) = room(set, &limits, tick) else {
             self.counters.full.add(1);
-            return;
+            return false;
         };
-        if set.tags[way] != 0 {
-            // One that has expired is not pushed out by anybody.
-            self.counters.evicted.add(u64::from(!is_expired(&limits, tick, &set.entries[way])));
-            forget(&self.counters, set, way);
-        }
-        set.tags[way] = tag.0;
-        set.entries[way] = entry(owner, stage, tick.wrapping_sub(ticks));
-        self.counters.added(owner.backend, stage.is_live());
-        self.counters.learnt.add(1);
+        // One that has expired is not pushed out by anybody.
+        let evicts = set.tags[way] != 0 && !is_expired(&limits, tick, &set.entries[way]);
+        self.counters.evicted.add(u64::from(evicts));
+        put(&self.counters, set, way, tag, entry(owner, stage, seen));
+        true
     }
 
     /// Changes the timeouts; also those of the flows that are known.
@@ -307,26 +315,14 @@ impl FlowTable {
 
     /// The flow moves from the nursery to the main table; it stays where it is if there is no room.
     fn promote(&mut self, tag: Tag, found: Found, stage: Stage) {
-        let (main, _) = self.shape.places(tag);
-        let (limits, tick) = (self.limits, self.tick);
-        let set = &mut self.memory.sets()[main];
-        let Some(way) = room(set, &limits, tick) else {
-            self.counters.full.add(1);
-            let entry = &mut self.memory.sets()[found.place.set].entries[found.place.way];
-            entry.seen = tick;
+        let tick = self.tick;
+        let Place { set, way } = found.place;
+        if !self.settle(tag, found.owner, stage, tick) {
+            self.memory.sets()[set].entries[way].seen = tick;
             return;
-        };
-        if set.tags[way] != 0 {
-            // One that has expired is not pushed out by anybody.
-            self.counters.evicted.add(u64::from(!is_expired(&limits, tick, &set.entries[way])));
-            forget(&self.counters, set, way);
         }
-        set.tags[way] = tag.0;
-        set.entries[way] = entry(found.owner, stage, tick);
-        self.counters.added(found.owner.backend, stage.is_live());
-        note(&mut self.records, tick, tag, &set.entries[way]);
-        let nursery = &mut self.memory.sets()[found.place.set];
-        forget(&self.counters, nursery, found.place.way);
+        note(&mut self.records, tick, tag, &entry(found.owner, stage, tick));
+        self.remove(found);
     }
 
     /// Remembers a flow whose first packet says `signal`, with `owner`. It must not be known.
@@ -349,12 +345,7 @@ impl FlowTable {
                 (0..WAYS).max_by_key(|&way| tick.wrapping_sub(set.entries[way].seen)).unwrap_or(0)
             }
         };
-        if set.tags[way] != 0 {
-            forget(&self.counters, set, way);
-        }
-        set.tags[way] = tag.0;
-        set.entries[way] = entry(owner, stage, tick);
-        self.counters.added(owner.backend, true);
+        put(&self.counters, set, way, tag, entry(owner, stage, tick));
         self.counters.opened.add(1);
     }
 
@@ -415,6 +406,16 @@ fn way_of(set: &Set, tag: Tag) -> Option<usize> {
 #[inline]
 fn is_expired(limits: &Limits, tick: u32, entry: &Entry) -> bool {
     Stage::from_byte(entry.stage).is_none_or(|stage| tick.wrapping_sub(entry.seen) as i32 >= limits.of(stage) as i32)
+}
+
+/// Puts a flow into a way, in the place of the one that it holds, if it holds one.
+fn put(counters: &FlowCounters, set: &mut Set, way: usize, tag: Tag, entry: Entry) {
+    if set.tags[way] != 0 {
+        forget(counters, set, way);
+    }
+    set.tags[way] = tag.0;
+    set.entries[way] = entry;
+    counters.added(entry.backend, is_live(&entry));
 }
 
 fn forget(counters: &FlowCounters, set: &mut Set, way: usize) {
