@@ -7,9 +7,11 @@ mod system;
 #[path = "linux/mod.rs"]
 mod system;
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::lb::acl::Network;
+use crate::wire::nd;
 
 /// Why a wait for frames ended; nothing set: its time had come, or a client's frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,14 @@ pub struct Wanted {
     pub probe_sources: Vec<IpAddr>,
     /// Those to addresses that are a tarpit: exactly these, as the host's own stack does not get them any more.
     pub tarpit: Vec<Network>,
+}
+
+impl Wanted {
+    /// The solicited-node groups of the IPv6 addresses that are answered for, each once.
+    fn groups(&self) -> BTreeSet<Ipv6Addr> {
+        let addresses = self.vips.iter().chain(&self.probe_sources);
+        addresses.filter_map(|a| if let IpAddr::V6(a) = a { Some(nd::solicited_node(*a)) } else { None }).collect()
+    }
 }
 
 mod interface;

@@ -2,9 +2,7 @@
 
 mod gateways;
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -17,7 +15,6 @@ use crate::config::VipConfig;
 use crate::failure::{Failure, Sysexit};
 use crate::os::{Ready, Wanted};
 use crate::wire::ether::Mac;
-use crate::wire::nd;
 
 /// What to do when packet sockets are refused.
 pub const PERMISSION_REMEDY: &str =
@@ -145,13 +142,7 @@ impl Memberships {
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         let mut mld = Vec::new();
-        let mut groups = BTreeSet::new();
-        for address in wanted.vips.iter().chain(&wanted.probe_sources) {
-            let IpAddr::V6(address) = address else { continue };
-            let group = nd::solicited_node(*address);
-            if !groups.insert(group) {
-                continue;
-            }
+        for group in wanted.groups() {
             let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
             socket.join_multicast_v6(&group, index)?;
             mld.push(socket);

@@ -1,8 +1,6 @@
 //! What the network card and the switch have to let through to us beside the interface's own MAC.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -34,13 +32,7 @@ impl Memberships {
         if wanted.tarpit.iter().any(|network| network.address.is_ipv6()) {
             add(&packet, index, libc::PACKET_MR_ALLMULTI, Mac::default())?;
         }
-        let mut groups = BTreeSet::new();
-        for address in wanted.vips.iter().chain(&wanted.probe_sources) {
-            let IpAddr::V6(address) = address else { continue };
-            let group = nd::solicited_node(*address);
-            if !groups.insert(group) {
-                continue;
-            }
+        for group in wanted.groups() {
             add(&packet, index, libc::PACKET_MR_MULTICAST, nd::multicast_mac(group))?;
             // Switches that snoop want to hear a report (RFC 3810), which the host's stack sends for a socket.
             let joined = Socket::new(Domain::IPV6, Type::DGRAM, None)
