@@ -239,13 +239,20 @@ impl Appliance {
         while let Some(notice) = self.director.poll_notice() {
             if notice.is_bad() { warn!("{notice}") } else { info!("{notice}") }
         }
-        if told && let Some(serving) = &self.serving {
-            serving.waker.wake();
+        if told {
+            self.wake();
         }
     }
 
     fn tell(&self, command: Command) -> bool {
         self.serving.as_ref().is_some_and(|serving| serving.commands.send(command).is_ok())
+    }
+
+    /// The worker looks at what it was told.
+    fn wake(&self) {
+        if let Some(serving) = &self.serving {
+            serving.waker.wake();
+        }
     }
 
     /// Keeps the backends' numbers beside the flows that know them by these.
@@ -412,13 +419,14 @@ impl Appliance {
 
     /// Has the worker look at its engine, and returns what it saw; `None` if there is no worker, or it is stuck.
     pub fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Option<T> {
-        let serving = self.serving.as_ref()?;
         let (sender, receiver) = bounded(1);
         let look = move |engine: &mut Engine| {
             let _ = sender.send(look(engine));
         };
-        serving.commands.send(Command::Inspect(Box::new(look))).ok()?;
-        serving.waker.wake();
+        if !self.tell(Command::Inspect(Box::new(look))) {
+            return None;
+        }
+        self.wake();
         receiver.recv_timeout(INSPECTION).ok()
     }
 }

@@ -30,10 +30,8 @@ impl Appliance {
             Some(Record { tag: flow.tag, owner, stage: flow.stage, idle: flow.idle })
         };
         let records: Vec<Record> = flows.iter().filter_map(record).collect();
-        if self.tell(Command::Inspect(Box::new(move |engine| engine.learn(&records))))
-            && let Some(serving) = &self.serving
-        {
-            serving.waker.wake();
+        if self.tell(Command::Inspect(Box::new(move |engine| engine.learn(&records)))) {
+            self.wake();
         }
     }
 

@@ -189,24 +189,6 @@ fn echo_checks_tell_whether_the_vip_is_there() {
     });
 }
 
-fn dns(lab: &Lab, host: &str) -> Process {
-    let record = format!("--host-record=who.test,192.0.2.{}", &host[2..]);
-    let words = [
-        "dnsmasq",
-        "--no-daemon",
-        "-C",
-        "/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--pid-file=",
-        "--user=root",
-        &record,
-    ];
-    let process = lab.start(host, &words);
-    lab.wait_listening(host, "udp", 53);
-    process
-}
-
 /// Who answers a query from `client`, or what dig says.
 fn ask(lab: &Lab, client: &str) -> String {
     let words = ["dig", "+short", "+time=3", "+tries=1", "-b", client, "@10.0.0.100", "who.test", "A"];
@@ -216,13 +198,13 @@ fn ask(lab: &Lab, client: &str) -> String {
 #[test]
 fn dns_checks_ask_a_name_server() {
     lab("checks::dns_checks_ask_a_name_server", &["--backends", "2"], &["dig", "dnsmasq"], |lab| {
-        let mut servers = ["be1", "be2"].map(|host| dns(lab, host));
+        let mut servers = ["be1", "be2"].map(|host| lab.dnsmasq(host));
         let watched = Watched::start(lab, "dns/who.test", &["-U", "10.0.0.100:53", BACKENDS[0], BACKENDS[1]]);
         watched.leaves("the name server is ended", "nothing listens on 10.0.0.100:53", || end(&mut servers[0]));
         for n in CLIENTS {
             assert_eq!(ask(lab, &format!("10.0.0.{n}")), "192.0.2.2");
         }
-        watched.returns("it is started again", || servers[0] = dns(lab, "be1"));
+        watched.returns("it is started again", || servers[0] = lab.dnsmasq("be1"));
         watched.leaves("it hangs", "no answer", || servers[0].signal(Signal::SIGSTOP));
         watched.returns("it goes on", || servers[0].signal(Signal::SIGCONT));
     });

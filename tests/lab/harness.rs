@@ -227,6 +227,25 @@ impl Lab {
         process
     }
 
+    /// Starts a name server on `host`, a backend, which says that who.test is at 192.0.2. and the backend's number.
+    pub fn dnsmasq(&self, host: &str) -> Process {
+        let record = format!("--host-record=who.test,192.0.2.{}", &host[2..]);
+        let words = [
+            "dnsmasq",
+            "--no-daemon",
+            "-C",
+            "/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--pid-file=",
+            "--user=root",
+            &record,
+        ];
+        let process = self.start(host, &words);
+        self.wait_listening(host, "udp", 53);
+        process
+    }
+
     /// The lines of the access log of nginx on `host`.
     pub fn access(&self, host: &str) -> Vec<String> {
         let log = fs::read_to_string(self.directory.join(host).join("access")).unwrap_or_default();

@@ -11,25 +11,7 @@ fn web(lab: &Lab) -> Vec<Process> {
 }
 
 fn dns(lab: &Lab) -> Vec<Process> {
-    let start = |n: usize| {
-        let host = format!("be{n}");
-        let record = format!("--host-record=who.test,192.0.2.{n}");
-        let words = [
-            "dnsmasq",
-            "--no-daemon",
-            "-C",
-            "/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-            "--pid-file=",
-            "--user=root",
-            &record,
-        ];
-        let process = lab.start(&host, &words);
-        lab.wait_listening(&host, "udp", 53);
-        process
-    };
-    (1..=3).map(start).collect()
+    (1..=3).map(|n| lab.dnsmasq(&format!("be{n}"))).collect()
 }
 
 /// Which backend `pen-dsr explain` says serves `client`.
