@@ -1,56 +1,49 @@
 //! The balancer on its interface: port, worker and director, for as long as the interface is there, and again when it
 //! returns.
 
+mod ground;
+mod opening;
 mod peer;
 mod surroundings;
+mod workers;
 
 use std::collections::HashMap;
-use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::Receiver;
 use parking_lot::RwLock;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, BackendConfig, Config};
-use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
-use crate::director::{Director, Segment, Start};
-use crate::engine::{Engine, Station};
+use crate::counters::Counters;
+use crate::director::{Director, Start};
+use crate::engine::Engine;
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::{FlowFile, Key};
 use crate::lb::Seed;
 use crate::lb::acl::Acl;
-use crate::lb::flow::{Memory, Owner, Record, Shape};
+use crate::lb::flow::{Owner, Record, Shape};
 use crate::logging;
-use crate::os::{self, Interface};
-use crate::port::packet::PacketPort;
-use crate::port::{Waker, waker};
+use crate::os;
 use crate::sync;
-use crate::worker::{self, Channels, Command, Report};
-use surroundings::{Surroundings, wanted};
-
-/// Reports that may wait for the director; a worker never waits for room.
-const REPORTS: usize = 4096;
-/// Batches of flows that may wait to be told to another balancer; a worker never waits for room.
-const RECORD_BATCHES: usize = 256;
-/// How long a look at a worker's engine may take to be granted.
-const INSPECTION: Duration = Duration::from_secs(2);
+use crate::worker::{Command, Report};
+pub use ground::Ground;
+use opening::{Drives, Prepared};
+use workers::{Stock, Workers};
 
 /// The balancer.
 pub struct Appliance {
     config: Config,
     /// How many configurations there have been.
     version: u64,
-    interface: Interface,
-    counters: Arc<Counters>,
+    ground: Ground,
+    drives: Drives,
     director: Director,
-    serving: Option<Serving>,
+    serving: Option<Workers>,
     prepared: Option<Prepared>,
-    /// What is remembered of flows, while no worker has it.
-    memory: Option<Memory>,
-    flow_file: Option<FlowFile>,
+    stock: Stock,
     kept_seats: Vec<(String, u8)>,
     /// Who may give commands over TCP.
     control_acl: Arc<RwLock<Option<Arc<Acl>>>>,
@@ -64,23 +57,8 @@ pub struct Appliance {
     broken: Option<Failure>,
     /// Why the interface could not be opened again, so that it is said once.
     last_failure: Option<Failure>,
-}
-
-/// What has to be opened while still privileged.
-struct Prepared {
-    port: PacketPort,
-    waker: Waker,
-    surroundings: Surroundings,
-}
-
-/// The part that lives while the interface does.
-struct Serving {
-    commands: Sender<Command>,
-    reports: Receiver<Report>,
-    records: Receiver<Vec<Record>>,
-    waker: Waker,
-    thread: Option<JoinHandle<Memory>>,
-    surroundings: Surroundings,
+    /// Has it been said that frames come with unfinished checksums?
+    finishing: bool,
 }
 
 impl Appliance {
@@ -88,7 +66,7 @@ impl Appliance {
     ///
     /// # Errors
     /// What could not be set up.
-    pub fn prepare(config: Config, interface: Interface) -> Result<Appliance, Failure> {
+    pub fn prepare(config: Config, ground: Ground) -> Result<Appliance, Failure> {
         let now = Instant::now();
         let key = os::random_key()?;
         let probe_seed = key.0 ^ key.1;
@@ -97,30 +75,17 @@ impl Appliance {
             Some(_) => Key::Shared(sync::flow_key(config.balance.seed)),
             None => Key::Own(key),
         };
-        let (Key::Own(key) | Key::Shared(key)) = file_key;
         let shape = Shape::of(config.process.flow_entries);
-        let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
-        let (flow_file, memory, seats) = match &config.process.flow_file {
-            None => (None, Memory::fresh(shape, key).map_err(no_memory)?, Vec::new()),
-            Some(path) => {
-                let (file, kept) = FlowFile::open(path, shape, file_key)?;
-                if let Some(why) = kept.discarded {
-                    warn!("flow file {}: begun anew: {why}", path.display());
-                }
-                (Some(file), kept.memory, kept.seats)
-            }
-        };
-        check_host(&config, &interface)?;
+        let (stock, seats) = Stock::open(config.process.flow_file.clone(), shape, file_key)?;
+        check_host(&config, &ground)?;
         let has_peer = config.process.peer.is_some();
         let start = Start { silent: config.process.standby, seats, seed: probe_seed, has_peer };
-        let director = Director::new(Arc::new(config.balance.clone()), segment(&config, &interface), start, now);
+        let director = Director::new(Arc::new(config.balance.clone()), ground.segment(&config), start, now);
         let mut appliance = Appliance {
-            counters: Arc::new(Counters::new(MOST_BACKENDS, MOST_VIPS)),
             control_acl: Arc::default(),
             serving: None,
             prepared: None,
-            memory: Some(memory),
-            flow_file,
+            stock,
             kept_seats: Vec::new(),
             last_failure: None,
             version: 0,
@@ -128,19 +93,23 @@ impl Appliance {
             peer_owners: HashMap::new(),
             peer_heard: None,
             broken: None,
+            finishing: false,
+            drives: Drives::default(),
             director,
             config,
-            interface,
+            ground,
         };
-        if !appliance.interface.running {
+        let prepared = appliance.open()?;
+        appliance.stock.provide(prepared.lines.len())?;
+        appliance.prepared = Some(prepared);
+        if !appliance.ground.is_running() {
             appliance.director.link_down();
         }
-        appliance.prepared = Some(appliance.open(&appliance.interface)?);
         appliance.publish_control_acl();
         Ok(appliance)
     }
 
-    /// Starts the worker on what was prepared.
+    /// Starts the workers on what was prepared.
     ///
     /// # Errors
     /// No thread.
@@ -148,43 +117,17 @@ impl Appliance {
         let Some(prepared) = self.prepared.take() else {
             return Ok(());
         };
-        let interface = &self.interface;
-        let station = station(&self.config, interface);
-        let Some(memory) = self.memory.take() else {
-            return Err(Failure::new(Sysexit::OsErr, "the flow table's memory is gone"));
-        };
+        self.stock.provide(prepared.lines.len())?;
+        let station = self.ground.station(&self.config);
         let tables = Arc::clone(self.director.tables());
-        let engine =
-            Engine::new(station, tables, self.config.balance.seed, memory, Arc::clone(&self.counters), Instant::now());
-        let (commands, command_receiver) = unbounded();
-        let (report_sender, reports) = bounded(REPORTS);
-        let (record_sender, records) = bounded(RECORD_BATCHES);
-        let channels = Channels { commands: command_receiver, reports: report_sender, records: record_sender };
-        let Prepared { port, waker, surroundings } = prepared;
-        let busy_poll = Duration::from_micros(u64::from(self.config.process.busy_poll));
-        let thread = std::thread::Builder::new()
-            .name("worker-0".into())
-            .spawn(move || worker::run(port, engine, busy_poll, &channels))
-            .map_err(|e| Failure::new(Sysexit::OsErr, format!("no thread: {e}")))?;
-        if !interface.running {
-            warn!("{}: no link yet", interface.name);
+        let seed = self.config.balance.seed;
+        let now = Instant::now();
+        let engine = |memory, counters| Engine::new(station, Arc::clone(&tables), seed, memory, counters, now);
+        self.serving = Some(Workers::start(prepared, &mut self.stock, &self.config.process, engine)?);
+        if !self.ground.is_running() {
+            warn!("{}: no link yet", self.ground.name());
         }
-        self.serving = Some(Serving { commands, reports, records, waker, thread: Some(thread), surroundings });
         Ok(())
-    }
-
-    /// Opens the interface.
-    fn open(&self, interface: &Interface) -> Result<Prepared, Failure> {
-        let name = &interface.name;
-        warn_of_own_vips(&self.config, interface);
-        let wanted = wanted(self.director.tables());
-        let (waker, receiver) = waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
-        let port = PacketPort::open(interface, &wanted, receiver).map_err(|e| open_failure(name, &e))?;
-        let filters = port.filters().map_err(|e| open_failure(name, &e))?;
-        let vips = self.config.balance.vips.clone();
-        let memberships = self.join(interface, &wanted).map_err(|e| open_failure(name, &e))?;
-        let ingress = self.keep_from_host(interface, &wanted);
-        Ok(Prepared { port, waker, surroundings: Surroundings { wanted, vips, filters, memberships, ingress } })
     }
 
     /// Does what is due, and passes on what the director has to say: to the worker, to the log, to the kernel.
@@ -203,7 +146,7 @@ impl Appliance {
         self.director.poll_timeout()
     }
 
-    /// What the worker has to tell.
+    /// What the workers have to tell.
     pub fn reports(&self) -> Option<&Receiver<Report>> {
         self.serving.as_ref().map(|serving| &serving.reports)
     }
@@ -220,8 +163,8 @@ impl Appliance {
                 self.director.handle_event(event, Instant::now());
                 self.carry_out();
             }
-            Some(Report::Failed(e)) => self.stop_serving(&format!("{}: {e}", self.interface.name)),
-            None => self.stop_serving(&format!("{}: the worker has ended", self.interface.name)),
+            Some(Report::Failed(e)) => self.stop_serving(&format!("{}: {e}", self.ground.name())),
+            None => self.stop_serving(&format!("{}: the worker has ended", self.ground.name())),
         }
     }
 
@@ -244,71 +187,88 @@ impl Appliance {
         }
     }
 
+    /// Tells all workers; false if there are none.
     fn tell(&self, command: Command) -> bool {
-        self.serving.as_ref().is_some_and(|serving| serving.commands.send(command).is_ok())
+        self.serving.as_ref().is_some_and(|serving| serving.tell(command))
     }
 
-    /// The worker looks at what it was told.
+    /// The workers look at what they were told.
     fn wake(&self) {
         if let Some(serving) = &self.serving {
-            serving.waker.wake();
+            serving.wake();
         }
     }
 
     /// Keeps the backends' numbers beside the flows that know them by these.
     fn keep_seats(&mut self) {
-        let Some(file) = &self.flow_file else { return };
+        if self.stock.files().is_empty() {
+            return;
+        }
         let seats: Vec<(String, u8)> = self.director.seats().iter().map(|s| (s.key.clone(), s.epoch)).collect();
         if seats != self.kept_seats {
-            match file.keep_seats(seats.iter().map(|(name, epoch)| (name.as_str(), *epoch))) {
+            match self.stock.keep_seats(&seats) {
                 Ok(()) => self.kept_seats = seats,
-                Err(e) => error!("flow file {}: {e}", file.path().display()),
+                Err((path, e)) => error!("flow file {}: {e}", path.display()),
             }
         }
     }
 
-    /// Once a second: is the interface still the one that was opened, does it have a link, and how many flows are left to
+    /// Once a second: are the interfaces still those that were opened, do they have a link, and how many flows are left to
     /// backends that are drained?
     pub fn watch(&mut self) {
-        self.director.observe(&self.counters.flows);
-        let name = self.interface.name.clone();
-        let found = Interface::find(&name).ok();
+        let counters = self.counters();
+        self.director.observe(&counters.flows);
+        self.note_finishing(&counters);
+        let found = Ground::find(&self.config.process).ok();
         if self.serving.is_none() {
-            if let Some(interface) = found {
-                self.reopen(interface);
+            if let Some(ground) = found {
+                self.reopen(ground);
             }
             return;
         }
-        let known = &self.interface;
+        let known = &self.ground;
+        let name = known.name();
         match found {
-            Some(interface) if (interface.index, interface.mac) == (known.index, known.mac) => {
-                if interface.running && !known.running {
+            Some(ground) if ground.is_same(known) => {
+                if ground.is_running() && !known.is_running() {
                     info!("{name}: the link is back");
                     self.director.link_up(Instant::now());
-                } else if !interface.running && known.running {
+                } else if !ground.is_running() && known.is_running() {
                     error!("{name}: the link is down; until it is back, every backend counts as what it was");
                     self.director.link_down();
                 }
-                let segment = segment(&self.config, &interface);
+                let segment = ground.segment(&self.config);
                 if self.director.segment() != &segment {
                     debug!("{name}: its addresses or gateways have changed");
                     self.director.readdress(segment, Instant::now());
                 }
-                self.interface = interface;
+                self.ground = ground;
             }
-            Some(interface) if interface.index == known.index => {
-                self.stop_serving(&format!("{name} has another MAC, {}: opening it anew", interface.mac));
+            Some(ground) if ground.is_there_still(known) => {
+                self.stop_serving(&format!("{name} has another MAC, {}: opening it anew", ground.macs()));
             }
             _ => self.stop_serving(&format!("{name} has gone; waiting for it to return")),
         }
     }
 
-    fn reopen(&mut self, interface: Interface) {
-        let name = interface.name.clone();
-        let opened = self.open(&interface).and_then(|prepared| {
-            self.director.reopen(segment(&self.config, &interface), Instant::now());
+    /// Says once that frames come with unfinished checksums, and how that is avoided.
+    fn note_finishing(&mut self, counters: &Counters) {
+        if !self.finishing && counters.finished.get() > 0 {
+            self.finishing = true;
+            warn!(
+                "{}: frames come with checksums that their sender left to the hardware; they are finished here, which takes time: {}",
+                self.ground.name(),
+                os::CHECKSUM_REMEDY
+            );
+        }
+    }
+
+    fn reopen(&mut self, ground: Ground) {
+        let name = ground.name();
+        let before = std::mem::replace(&mut self.ground, ground);
+        let opened = self.open().and_then(|prepared| {
+            self.director.reopen(self.ground.segment(&self.config), Instant::now());
             self.prepared = Some(prepared);
-            self.interface = interface;
             self.start()
         });
         match opened {
@@ -317,6 +277,7 @@ impl Appliance {
                 info!("{name} is back");
             }
             Err(failure) => {
+                self.ground = before;
                 if self.last_failure.as_ref() != Some(&failure) {
                     warn!("{name} cannot be opened again yet: {failure}");
                 }
@@ -330,20 +291,13 @@ impl Appliance {
         self.stop();
     }
 
-    /// Ends the worker; what it remembers of flows stays.
+    /// Ends the workers; what they remember of flows stays.
     pub fn stop(&mut self) {
-        if let Some(mut serving) = self.serving.take() {
-            let _ = serving.commands.send(Command::Stop);
-            serving.waker.wake();
-            match serving.thread.take().map(JoinHandle::join) {
-                Some(Ok(memory)) => self.memory = Some(memory),
-                // A fault of ours. Whoever looks after the program starts it again, and a flow file keeps the flows.
-                Some(Err(_)) => {
-                    self.broken =
-                        Some(Failure::new(Sysexit::Software, "the worker has panicked, which is a fault in pen-dsr"));
-                }
-                None => {}
-            }
+        if let Some(serving) = self.serving.take()
+            && !serving.stop(&mut self.stock)
+        {
+            // A fault of ours. Whoever looks after the program starts it again, and a flow file keeps the flows.
+            self.broken = Some(Failure::new(Sysexit::Software, "a worker has panicked, which is a fault in pen-dsr"));
         }
     }
 
@@ -363,10 +317,10 @@ impl Appliance {
                 ),
             ));
         }
-        check_host(&config, &self.interface)?;
+        check_host(&config, &self.ground)?;
         let difference = config::difference(&self.config, &config);
         if config.balance.vips != self.config.balance.vips {
-            warn_of_own_vips(&config, &self.interface);
+            opening::warn_of_own_vips(&config, &self.ground);
         }
         self.director.reconfigure(Arc::new(config.balance.clone()), Instant::now());
         if config.process.debug != self.config.process.debug {
@@ -400,9 +354,14 @@ impl Appliance {
         self.version
     }
 
-    /// What the workers have counted.
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+    /// What the workers have counted, in all.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.stock.counters()
+    }
+
+    /// The files that flows are kept in.
+    pub fn flow_files(&self) -> impl Iterator<Item = &Path> {
+        self.stock.files().iter().map(FlowFile::path)
     }
 
     /// The director, to look at.
@@ -417,55 +376,29 @@ impl Appliance {
         outcome
     }
 
-    /// Has the worker look at its engine, and returns what it saw; `None` if there is no worker, or it is stuck.
-    pub fn inspect<T: Send + 'static>(&self, look: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Option<T> {
-        let (sender, receiver) = bounded(1);
-        let look = move |engine: &mut Engine| {
-            let _ = sender.send(look(engine));
-        };
-        if !self.tell(Command::Inspect(Box::new(look))) {
-            return None;
-        }
-        self.wake();
-        receiver.recv_timeout(INSPECTION).ok()
+    /// Has each worker look at its engine, and returns what they saw; `None` if there is none, or one is stuck.
+    pub fn inspect<T: Send + 'static>(
+        &self,
+        look: impl Fn(&mut Engine) -> T + Clone + Send + 'static,
+    ) -> Option<Vec<T>> {
+        self.serving.as_ref()?.inspect(&look)
     }
 }
 
 impl Drop for Appliance {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-fn station(config: &Config, interface: &Interface) -> Station {
-    Station { mac: interface.mac, vip_mac: config.process.vip_mac.unwrap_or(interface.mac) }
-}
-
-fn segment(config: &Config, interface: &Interface) -> Segment {
-    Segment {
-        station: station(config, interface),
-        ipv4: interface.ipv4.clone(),
-        ipv6: interface.ipv6.clone(),
-        link_local: interface.link_local,
-        gateways: os::gateways(),
-    }
-}
-
-fn warn_of_own_vips(config: &Config, interface: &Interface) {
-    for vip in config.balance.vip_addresses().iter().filter(|&&vip| interface.has(vip)) {
-        warn!(
-            "{} itself has the virtual address {vip}: clients of this host's own services there will not reach them",
-            interface.name
-        );
+        // The ports are closed before the interfaces become again what they were.
+        self.prepared = None;
     }
 }
 
 /// Is the configuration one for this host?
-fn check_host(config: &Config, interface: &Interface) -> Result<(), Failure> {
+fn check_host(config: &Config, ground: &Ground) -> Result<(), Failure> {
     let balance = &config.balance;
     let everybody = balance.backends.iter().chain(&balance.emergency);
-    let is_own = |backend: &&BackendConfig| backend.address.is_some_and(|address| interface.has(address));
-    if let Some(backend) = everybody.into_iter().find(is_own) {
+    let whose = |backend: &BackendConfig| backend.address.and_then(|address| ground.owner(address));
+    if let Some((backend, interface)) = everybody.into_iter().find_map(|b| whose(b).map(|interface| (b, interface))) {
         return Err(Failure::usage(format!(
             "backend {:?} is this host: {} has its address; leave it out",
             backend.name, interface.name
@@ -476,21 +409,11 @@ fn check_host(config: &Config, interface: &Interface) -> Result<(), Failure> {
         return Ok(());
     };
     let (number, acl) = list;
-    let own = segment(config, interface);
+    let own = ground.segment(config);
     if let Some((address, whose)) = own.precious().find(|(address, _)| acl.permits(*address)) {
         return Err(Failure::usage(format!(
             "the tarpit's list {number} permits {address}, which is {whose}: put \"deny {address}\" in front"
         )));
     }
     Ok(())
-}
-
-/// The port could not be opened: why, and what to do.
-fn open_failure(interface: &str, e: &io::Error) -> Failure {
-    match e.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Failure::new(Sysexit::NoPerm, format!("{interface}: {e}: {}", os::PERMISSION_REMEDY))
-        }
-        _ => Failure::new(Sysexit::Unavailable, format!("{interface}: cannot be opened for raw frames: {e}")),
-    }
 }

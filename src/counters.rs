@@ -1,5 +1,7 @@
 //! Plain counters, one set per worker: the worker alone writes them, anybody may read them at any time.
 
+mod total;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -164,6 +166,12 @@ pub struct Counters {
     pub send_failed: Counter,
     /// Frames that the kernel lost because the port did not read fast enough.
     pub overrun: Counter,
+    /// Frames lost because a ring's slot made no sense (netmap).
+    pub bad_slots: Counter,
+    /// How often a ring was in error (netmap).
+    pub ring_errors: Counter,
+    /// Frames that came with unfinished checksums, which were finished (netmap).
+    pub finished: Counter,
 }
 
 impl Counters {
@@ -185,6 +193,9 @@ impl Counters {
             flows: Arc::default(),
             send_failed: Counter::default(),
             overrun: Counter::default(),
+            bad_slots: Counter::default(),
+            ring_errors: Counter::default(),
+            finished: Counter::default(),
         }
     }
 

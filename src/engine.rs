@@ -27,7 +27,7 @@ use crate::lb::flow::{Flow, FlowTable, Memory, Record};
 use crate::lb::fragment::{self, Destination, FragmentTable, Key};
 use crate::lb::limit::Bucket;
 use crate::lb::{Seed, Tables};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{Arm, DropReason, Verdict};
 use crate::wire::ether::{self, Mac};
 use crate::wire::ip::protocol;
 use crate::wire::{arp, checksum, icmp, ip, l4, nd, refuse};
@@ -37,11 +37,13 @@ const QUEUE: usize = 256;
 /// RSTs and ICMP errors a second at most, for clients that nobody serves.
 const REFUSALS: u32 = 1000;
 
-/// Who we are on the segment.
+/// Who we are on the segment, or on the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Station {
-    /// The interface's MAC: the source of every frame that is passed on.
+    /// The interface's MAC, where the clients are.
     pub mac: Mac,
+    /// The interface's MAC where the backends are: the source of every frame that is passed on. With one arm the same.
+    pub back: Mac,
     /// The MAC that the VIPs are announced with; the interface's own unless configured (`--vip-mac`).
     pub vip_mac: Mac,
 }
@@ -49,7 +51,12 @@ pub struct Station {
 impl Station {
     /// A station that announces its own MAC.
     pub fn new(mac: Mac) -> Station {
-        Station { mac, vip_mac: mac }
+        Station { mac, back: mac, vip_mac: mac }
+    }
+
+    /// Are clients and backends on two interfaces?
+    pub fn has_two_arms(&self) -> bool {
+        self.back != self.mac
     }
 
     /// Are the VIPs announced with another MAC than the interface's?
@@ -59,7 +66,7 @@ impl Station {
 
     #[inline]
     pub(crate) fn owns(&self, mac: Mac) -> bool {
-        mac == self.mac || mac == self.vip_mac
+        mac == self.mac || mac == self.vip_mac || mac == self.back
     }
 }
 
@@ -87,6 +94,8 @@ pub enum Event {
 /// The packet engine of one worker.
 pub struct Engine {
     station: Station,
+    /// The arm of the frame that is being decided about.
+    arm: Arm,
     tables: Arc<Tables>,
     flows: FlowTable,
     recent: Recent,
@@ -114,6 +123,7 @@ impl Engine {
         let flows = FlowTable::new(memory, timeouts, Arc::clone(&counters.flows), now, |owner| tables.knows(owner));
         let mut engine = Engine {
             station,
+            arm: Arm::Front,
             flows,
             recent: Recent::new(),
             refusals: Bucket::new(REFUSALS, REFUSALS),
@@ -207,14 +217,51 @@ impl Engine {
     #[inline]
     pub fn handle_frame(&mut self, frame: &mut [u8]) -> Verdict {
         let verdict = self.decide(frame);
+        self.count(frame.len(), verdict);
+        verdict
+    }
+
+    /// Decides about a frame that came by `arm`: on the back, where the backends are, nobody is served.
+    #[inline]
+    pub fn handle_frame_from(&mut self, arm: Arm, frame: &mut [u8]) -> Verdict {
+        match arm {
+            Arm::Front => self.handle_frame(frame),
+            Arm::Back => self.handle_back_frame(frame),
+        }
+    }
+
+    /// A frame from the backends' side: who has which MAC, and answers to probes. The rest is the host's.
+    #[cold]
+    fn handle_back_frame(&mut self, frame: &mut [u8]) -> Verdict {
+        self.arm = Arm::Back;
+        let verdict = match ether::parse(frame) {
+            Ok(eth) if eth.destination == self.station.back || eth.destination.is_group() => match eth.ethertype {
+                ether::ARP => self.arp(frame, &eth),
+                ether::IPV6 if eth.destination.is_group() => self.neighbor_discovery(frame, &eth),
+                ether::IPV4 | ether::IPV6 if !eth.destination.is_group() => {
+                    match ip::destination(eth.ethertype, &frame[eth.payload..]) {
+                        Some(address) if self.tables.vip(address).is_none() => self.not_for_a_vip(frame, &eth, address),
+                        _ => Verdict::Host,
+                    }
+                }
+                _ => Verdict::Host,
+            },
+            _ => Verdict::Host,
+        };
+        self.arm = Arm::Front;
+        self.count(frame.len(), verdict);
+        verdict
+    }
+
+    #[inline]
+    fn count(&self, bytes: usize, verdict: Verdict) {
         let counters = &*self.counters;
-        counters.received.count(frame.len());
+        counters.received.count(bytes);
         match verdict {
-            Verdict::Transmit => counters.transmitted.count(frame.len()),
-            Verdict::Host => counters.host.count(frame.len()),
+            Verdict::Transmit => counters.transmitted.count(bytes),
+            Verdict::Host => counters.host.count(bytes),
             Verdict::Drop(reason) => counters.dropped(reason).add(1),
         }
-        verdict
     }
 
     #[inline]
@@ -429,7 +476,7 @@ impl Engine {
     fn forward(&mut self, frame: &mut [u8], vip: usize, index: usize) -> Verdict {
         match self.tables.backend(index).and_then(|backend| backend.mac) {
             Some(mac) => {
-                ether::readdress(frame, mac, self.station.mac);
+                ether::readdress(frame, mac, self.station.back);
                 self.counters.forwarded(self.tables.vips()[vip].number, index, frame.len());
                 Verdict::Transmit
             }

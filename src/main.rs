@@ -101,7 +101,7 @@ fn split<'a>(cli: &'a Cli, words: &'a [String]) -> (&'a [String], &'a [String]) 
 /// Says whether the configuration is right, and what would be done with it.
 fn check(cli: &Cli) -> Result<(), Failure> {
     let loaded = config::load_with_remarks(cli, Lookup::Names)?;
-    loaded.config.process.interface_name()?;
+    loaded.config.process.port()?;
     for line in loaded.config.summary() {
         println!("{line}");
     }

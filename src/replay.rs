@@ -61,7 +61,7 @@ pub fn replay(
     while !port.ended() {
         let mut line = None;
         let clock = port.clock();
-        port.drive(1, &mut |frame| {
+        port.drive(1, &mut |_, frame| {
             engine.advance(clock.now());
             let before = summary(frame);
             let verdict = engine.handle_frame(frame);
@@ -104,7 +104,7 @@ fn addressed_station(balance: &Balance, input: &Path) -> Result<Mac, Failure> {
     let vips = balance.vip_addresses();
     let mut found = None;
     while found.is_none() && !port.ended() {
-        port.drive(1, &mut |frame| {
+        port.drive(1, &mut |_, frame| {
             if let Ok(eth) = ether::parse(frame) {
                 let to = ip::destination(eth.ethertype, &frame[eth.payload..]);
                 if to.is_some_and(|to| vips.contains(&to)) && eth.destination.is_station() {

@@ -1,6 +1,7 @@
 //! The running balancer: set-up, signals, commands, until somebody says stop.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
@@ -8,14 +9,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, Ground};
 use crate::config::{Config, Edit, Loaded, Lookup};
 use crate::control::execute::{self, Outcome};
 use crate::control::server::{Limits, Listeners};
 use crate::control::wire::{Reply, Request};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::Shape;
-use crate::os::{self, Interface, Pidfile};
+use crate::os::{self, Pidfile};
 use crate::sync::{self, Peer};
 use crate::{logging, stats};
 
@@ -31,16 +32,15 @@ const MOST_REPORTS: usize = 1024;
 /// makes no sense is not taken.
 pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + Send + 'static) -> Result<(), Failure> {
     let process = config.process.clone();
-    let name = process.interface_name()?;
     let user = process.user.as_deref().map(os::user).transpose()?;
-    let interface = Interface::find(name)?;
+    let ground = Ground::find(&process)?;
     let mut pidfile = process.pidfile.as_deref().map(Pidfile::take).transpose()?;
-    let mut appliance = Appliance::prepare(config, interface)?;
+    let mut appliance = Appliance::prepare(config, ground)?;
     let peer = process.peer.map(|peer| Peer::open(peer, appliance.config().balance.seed)).transpose()?;
     let control = Listeners::open(&process.control, user.as_ref())?;
     if let Some(user) = &user {
         // Both are written to, and the log opened anew, as that user.
-        for path in process.log_file.iter().chain(&process.flow_file) {
+        for path in process.log_file.iter().map(PathBuf::as_path).chain(appliance.flow_files()) {
             os::give(path, user)?;
         }
         os::drop_privileges(user)?;
@@ -272,7 +272,7 @@ fn say_hello(config: &Config) {
     let vips: Vec<String> = b.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols)).collect();
     info!(
         "{}: {} by {} backends, hashing the client's {}, seed {}, {} slots",
-        process.interface.as_deref().unwrap_or_default(),
+        process.interface.as_ref().map(ToString::to_string).unwrap_or_default(),
         vips.join(", "),
         b.backends.len(),
         if b.hash_port { "address and port" } else { "address" },
@@ -307,7 +307,7 @@ fn say_hello(config: &Config) {
 }
 
 fn log_statistics(appliance: &Appliance) {
-    for line in stats::lines(appliance.counters(), appliance.director()) {
+    for line in stats::lines(&appliance.counters(), appliance.director()) {
         info!("{line}");
     }
 }

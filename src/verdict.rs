@@ -13,6 +13,15 @@ pub enum Verdict {
     Drop(DropReason),
 }
 
+/// One of the two sides that a balancer can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// Where the clients are, and with one arm everybody.
+    Front = 0,
+    /// Where the backends are.
+    Back = 1,
+}
+
 /// Why a frame went no further. Each dropped frame has exactly one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -9,12 +9,12 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use crate::engine::{Engine, Event};
 use crate::lb::Tables;
 use crate::lb::flow::{Memory, Record};
-use crate::port::{Losses, Port};
+use crate::port::{Port, Tally};
 
 /// Frames between two looks at the clock and at the commands.
 const BATCH: usize = 64;
-/// Between two looks at what the port has lost.
-const LOSSES_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at what the port has counted.
+const TALLY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker is told. After sending one, wake its port.
 pub enum Command {
@@ -55,11 +55,11 @@ pub struct Channels {
 /// Reports never hold it up: those that find no room are lost. What is remembered of flows is returned at the end, for the
 /// worker that comes after this one.
 pub fn run(mut port: impl Port, mut engine: Engine, busy_poll: Duration, channels: &Channels) -> Memory {
-    let mut recorded = Losses::default();
+    let mut recorded = Tally::default();
     if let Err(e) = carry(&mut port, &mut engine, busy_poll, &mut recorded, channels) {
         let _ = channels.reports.try_send(Report::Failed(e));
     }
-    record_losses(&mut port, &engine, &mut recorded);
+    record(&mut port, &engine, &mut recorded);
     engine.into_memory()
 }
 
@@ -67,12 +67,12 @@ fn carry(
     port: &mut impl Port,
     engine: &mut Engine,
     busy_poll: Duration,
-    recorded: &mut Losses,
+    recorded: &mut Tally,
     channels: &Channels,
 ) -> io::Result<()> {
-    let mut next_losses = Instant::now();
-    let mut last_frame = next_losses;
-    let mut busy_until = next_losses;
+    let mut next_tally = Instant::now();
+    let mut last_frame = next_tally;
+    let mut busy_until = next_tally;
     loop {
         loop {
             match channels.commands.try_recv() {
@@ -85,11 +85,11 @@ fn carry(
         }
         let now = Instant::now();
         engine.advance(now);
-        if now >= next_losses {
-            record_losses(port, engine, recorded);
-            next_losses = now + LOSSES_INTERVAL;
+        if now >= next_tally {
+            record(port, engine, recorded);
+            next_tally = now + TALLY_INTERVAL;
         }
-        let frames = port.drive(BATCH, &mut |frame| engine.handle_frame(frame))?;
+        let frames = port.drive(BATCH, &mut |arm, frame| engine.handle_frame_from(arm, frame))?;
         while let Some(frame) = engine.poll_transmit() {
             port.send(&frame)?;
         }
@@ -107,16 +107,20 @@ fn carry(
             last_frame = now;
         }
         if frames < BATCH && now >= busy_until {
-            let until = engine.poll_timeout().map_or(next_losses, |deadline| deadline.min(next_losses));
+            let until = engine.poll_timeout().map_or(next_tally, |deadline| deadline.min(next_tally));
             port.wait(Some(until))?;
         }
     }
 }
 
-/// Adds what the port has lost since it was `recorded` last to the counters.
-fn record_losses(port: &mut impl Port, engine: &Engine, recorded: &mut Losses) {
-    let losses = port.losses();
-    engine.counters().send_failed.add(losses.send_failed.saturating_sub(recorded.send_failed));
-    engine.counters().overrun.add(losses.overrun.saturating_sub(recorded.overrun));
-    *recorded = losses;
+/// Adds what the port has counted since it was `recorded` last to the counters.
+fn record(port: &mut impl Port, engine: &Engine, recorded: &mut Tally) {
+    let tally = port.tally();
+    let counters = engine.counters();
+    counters.send_failed.add(tally.send_failed.saturating_sub(recorded.send_failed));
+    counters.overrun.add(tally.overrun.saturating_sub(recorded.overrun));
+    counters.bad_slots.add(tally.bad_slots.saturating_sub(recorded.bad_slots));
+    counters.ring_errors.add(tally.ring_errors.saturating_sub(recorded.ring_errors));
+    counters.finished.add(tally.finished.saturating_sub(recorded.finished));
+    *recorded = tally;
 }

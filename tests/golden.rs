@@ -19,7 +19,7 @@ fn memory_port() -> impl FnMut(&[u8]) -> Outcome {
         let mut port = MemoryPort::default();
         port.incoming.push_back(frame.to_vec());
         let mut dropped = None;
-        let shown = port.drive(1, &mut |frame: &mut [u8]| {
+        let shown = port.drive(1, &mut |_, frame: &mut [u8]| {
             let verdict = engine.handle_frame(frame);
             if let Verdict::Drop(reason) = verdict {
                 dropped = Some(reason);

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::Appliance;
 use crate::director::Seat;
+use crate::engine::Engine;
 use crate::lb::flow::{Owner, Record};
 use crate::sync::{self, Shared};
-use crate::worker::Command;
 
 impl Appliance {
     /// Flows as another balancer can understand them.
@@ -30,8 +30,8 @@ impl Appliance {
             Some(Record { tag: flow.tag, owner, stage: flow.stage, idle: flow.idle })
         };
         let records: Vec<Record> = flows.iter().filter_map(record).collect();
-        if self.tell(Command::Inspect(Box::new(move |engine| engine.learn(&records)))) {
-            self.wake();
+        if let Some(serving) = &self.serving {
+            serving.change(&move |engine: &mut Engine| engine.learn(&records));
         }
     }
 

@@ -9,21 +9,24 @@ use crate::config::VipConfig;
 use crate::engine;
 use crate::lb::Tables;
 use crate::os::{FilterControl, IngressDrop, Interface, Memberships, Wanted};
+use crate::wire::ether::Mac;
 
 /// What lets frames through to the port, and keeps them from the host.
 pub(super) struct Surroundings {
     pub(super) wanted: Wanted,
     /// What the host is kept from.
     pub(super) vips: Vec<VipConfig>,
-    pub(super) filters: FilterControl,
-    pub(super) memberships: Memberships,
+    /// Of a port that has them.
+    pub(super) filters: Option<FilterControl>,
+    pub(super) memberships: Option<Memberships>,
     pub(super) ingress: Option<IngressDrop>,
 }
 
 impl Appliance {
-    pub(super) fn join(&self, interface: &Interface, wanted: &Wanted) -> io::Result<Memberships> {
-        let extra = self.config.process.vip_mac.filter(|&mac| mac != interface.mac);
-        Memberships::join(interface.index, wanted, extra)
+    /// Joins the groups of what is wanted, on the interface where the clients are; a port that is on none takes all.
+    pub(super) fn join(&self, wanted: &Wanted, extra: Option<Mac>) -> io::Result<Option<Memberships>> {
+        let index = self.ground.front.index;
+        (index != 0).then(|| Memberships::join(index, wanted, extra)).transpose()
     }
 
     pub(super) fn keep_from_host(&self, interface: &Interface, wanted: &Wanted) -> Option<IngressDrop> {
@@ -50,13 +53,16 @@ impl Appliance {
             return;
         }
         let vips = vips.clone();
-        let name = &self.interface.name;
+        let interface = &self.ground.front;
+        let name = &interface.name;
+        let by_sockets = serving.surroundings.filters.is_some();
         // What is new is let in before it is announced; what is old goes last.
-        if let Err(e) = serving.surroundings.filters.replace(&wanted) {
+        if let Some(Err(e)) = serving.surroundings.filters.as_ref().map(|filters| filters.replace(&wanted)) {
             error!("{name}: the filter of the sockets cannot be replaced: {e}");
         }
-        let memberships = self.join(&self.interface, &wanted).inspect_err(|e| error!("{name}: {e}")).ok();
-        let ingress = self.keep_from_host(&self.interface, &wanted);
+        let extra = self.config.process.vip_mac.filter(|&mac| by_sockets && mac != interface.mac);
+        let memberships = self.join(&wanted, extra).inspect_err(|e| error!("{name}: {e}")).ok();
+        let ingress = if by_sockets { self.keep_from_host(interface, &wanted) } else { None };
         if let Some(serving) = &mut self.serving {
             if let Some(memberships) = memberships {
                 serving.surroundings.memberships = memberships;

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::{ControlAddress, LogFormat, TableSize, WhenEmpty, limits, parse_peer, parse_station};
+use super::{ControlAddress, Cpus, Driver, LogFormat, TableSize, WhenEmpty, limits, parse_peer, parse_station};
 use crate::lb::{Protocols, Seed};
+use crate::port::PortName;
 use crate::wire::ether::Mac;
 
 const EXAMPLES: &str = "\
@@ -132,9 +133,29 @@ pub struct BalanceArgs {
 /// Options of the running program. `None`: not given, the file or the default counts.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ProcessArgs {
-    /// The interface whose segment is balanced
-    #[arg(short = 'i', long = "interface", value_name = "IF", global = true)]
-    pub interface: Option<String>,
+    /// The port whose segment is balanced: an interface, or a port of netmap (netmap:vtnet1, netmap:em0-2, vale0:lb,
+    /// netmap:x{1)
+    #[arg(short = 'i', long = "interface", value_name = "PORT", global = true)]
+    pub interface: Option<PortName>,
+    /// The backends are on this port of netmap; the other one is the clients'
+    #[arg(short = 'o', long = "out", value_name = "PORT", global = true)]
+    pub out: Option<PortName>,
+    /// How ports are driven: netmap, packet (AF_PACKET, bpf), or auto: netmap where it is said, and on FreeBSD where it can
+    /// be had [default: auto]
+    #[arg(long, value_name = "auto|netmap|packet", global = true)]
+    pub driver: Option<Driver>,
+    /// Our MAC on a port that is no interface: a VALE switch's, a pipe [default: made from its name]
+    #[arg(long, value_name = "MAC", value_parser = parse_station, global = true)]
+    pub mac: Option<Mac>,
+    /// With netmap, leave the host's stack without the interface, which saves it work
+    #[arg(long, global = true)]
+    pub dedicated: bool,
+    /// With netmap, leave the interface's flags and offloads as they are
+    #[arg(long, global = true)]
+    pub no_ifconfig: bool,
+    /// Pin the workers to these processors, the first to the first: 2,3 or 4-7; no more workers than these
+    #[arg(long, value_name = "LIST", global = true)]
+    pub cpus: Option<Cpus>,
     /// Announce the VIPs with this MAC instead of the interface's
     #[arg(long, value_name = "MAC", value_parser = parse_station, global = true)]
     pub vip_mac: Option<Mac>,
@@ -292,7 +313,7 @@ mod tests {
     #[test]
     fn the_typical_call_is_read_as_it_stands() {
         let cli = Cli::try_parse_from("pen-dsr -i vtnet1 -r 10.0.0.100 be1 be2".split(' ')).unwrap();
-        assert_eq!(cli.process.interface.as_deref(), Some("vtnet1"));
+        assert_eq!(cli.process.interface.map(|port| port.to_string()).as_deref(), Some("vtnet1"));
         assert!(cli.balance.hash_port);
         assert_eq!(cli.words, ["10.0.0.100", "be1", "be2"]);
     }

@@ -105,6 +105,12 @@ impl Settings {
 
     fn process(&mut self, process: &Process) {
         self.maybe("interface", process.interface.as_ref());
+        self.maybe("out", process.out.as_ref());
+        self.put("driver", process.driver);
+        self.maybe("mac", process.mac);
+        self.put("dedicated", process.dedicated);
+        self.put("ifconfig", !process.no_ifconfig);
+        self.maybe("cpus", Some(&process.cpus).filter(|cpus| !cpus.0.is_empty()));
         self.maybe("vip-mac", process.vip_mac);
         self.put("busy-poll", process.busy_poll);
         self.put("ingress-drop", !process.no_ingress_drop);
@@ -243,7 +249,7 @@ mod tests {
     fn what_a_running_process_cannot_change_is_named() {
         let mut new = after(&["server be1 weight 3", "debug 2"]);
         assert_eq!(config().fixed_difference(&new), [""; 0]);
-        new.process.interface = Some("eth1".to_owned());
+        new.process.interface = "eth1".parse().ok();
         new.process.flow_entries = 1024;
         assert_eq!(config().fixed_difference(&new), ["flow-entries: 1048576 -> 1024", "interface: none -> eth1"]);
         assert!(config().edited(&Edit::Debug(1), Lookup::Nothing).is_ok());

@@ -333,7 +333,7 @@ impl Edit {
                 "log: changed".to_owned()
             }
             Edit::Interface(name) => {
-                process.interface = Some(name.clone());
+                process.interface = Some(name.parse().map_err(Failure::usage)?);
                 format!("interface: {name}")
             }
             Edit::Standby => {

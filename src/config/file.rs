@@ -26,6 +26,12 @@ type Switch = Option<Spanned<bool>>;
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct File {
     interface: Text,
+    out: Text,
+    driver: Text,
+    mac: Text,
+    dedicated: Switch,
+    ifconfig: Switch,
+    cpus: Text,
     vip_mac: Text,
     busy_poll: Number,
     ingress_drop: Switch,

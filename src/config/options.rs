@@ -89,6 +89,12 @@ fn apply_process(args: &ProcessArgs, config: &mut Config, origins: &mut Origins)
     let process = &mut config.process;
     let mut put = Put { origins };
     put.one(&mut process.interface, args.interface.clone().map(Some), "interface");
+    put.one(&mut process.out, args.out.clone().map(Some), "out");
+    put.one(&mut process.driver, args.driver, "driver");
+    put.one(&mut process.mac, args.mac.map(Some), "mac");
+    put.one(&mut process.dedicated, args.dedicated.then_some(true), "dedicated");
+    put.one(&mut process.no_ifconfig, args.no_ifconfig.then_some(true), "ifconfig");
+    put.one(&mut process.cpus, args.cpus.clone(), "cpus");
     put.one(&mut process.vip_mac, args.vip_mac.map(Some), "vip-mac");
     put.one(&mut process.busy_poll, args.busy_poll, "busy-poll");
     put.one(&mut process.no_ingress_drop, args.no_ingress_drop.then_some(true), "ingress-drop");

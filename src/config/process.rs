@@ -6,13 +6,26 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::failure::Failure;
+use crate::port::PortName;
 use crate::wire::ether::Mac;
 
 /// How the program runs, resolved: what a reload cannot change, but for `debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// The interface whose segment is balanced; nothing runs without one.
-    pub interface: Option<String>,
+    /// The port whose segment is balanced; nothing runs without one.
+    pub interface: Option<PortName>,
+    /// The port where the backends are, if that is another one.
+    pub out: Option<PortName>,
+    /// How ports are driven.
+    pub driver: Driver,
+    /// Our MAC on a port that is no interface.
+    pub mac: Option<Mac>,
+    /// With netmap, leave the host's stack without the interface?
+    pub dedicated: bool,
+    /// With netmap, leave the interface's flags and offloads as they are?
+    pub no_ifconfig: bool,
+    /// The processors of the workers, the first one's first.
+    pub cpus: Cpus,
     /// The MAC that the VIPs are announced with, instead of the interface's.
     pub vip_mac: Option<Mac>,
     /// How long to look for the next frame before sleeping, in microseconds; 0: sleep always.
@@ -49,6 +62,12 @@ impl Default for Process {
     fn default() -> Process {
         Process {
             interface: None,
+            out: None,
+            driver: Driver::Auto,
+            mac: None,
+            dedicated: false,
+            no_ifconfig: false,
+            cpus: Cpus::default(),
             vip_mac: None,
             busy_poll: 100,
             no_ingress_drop: false,
@@ -69,16 +88,90 @@ impl Default for Process {
 }
 
 impl Process {
-    /// The interface to run on.
+    /// The port to run on.
     ///
     /// # Errors
     /// Usage: none is said.
-    pub fn interface_name(&self) -> Result<&str, Failure> {
-        self.interface.as_deref().ok_or_else(|| {
+    pub fn port(&self) -> Result<&PortName, Failure> {
+        self.interface.as_ref().ok_or_else(|| {
             Failure::usage(
                 "no interface: say with -i IF (or interface = \"IF\" in the file) on which segment the backends are",
             )
         })
+    }
+}
+
+/// How a port is driven.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// A port of netmap by netmap; an interface by netmap on FreeBSD, if it can be had, else by packet sockets.
+    #[default]
+    Auto,
+    /// By netmap(4), or not at all.
+    Netmap,
+    /// By packet sockets: AF_PACKET, bpf(4).
+    Packet,
+}
+
+impl FromStr for Driver {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Driver, String> {
+        match text {
+            "auto" => Ok(Driver::Auto),
+            "netmap" => Ok(Driver::Netmap),
+            "packet" => Ok(Driver::Packet),
+            _ => Err(format!("{text:?} is no driver: write auto, netmap or packet")),
+        }
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Driver::Auto => "auto",
+            Driver::Netmap => "netmap",
+            Driver::Packet => "packet",
+        })
+    }
+}
+
+/// Processors, in order: `2,3` or `4-7`. None: wherever the system likes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cpus(pub Vec<usize>);
+
+/// The highest number of a processor.
+const HIGHEST_CPU: usize = 1023;
+
+impl FromStr for Cpus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Cpus, String> {
+        let wrong =
+            || format!("{text:?} is no list of processors: write numbers from 0 to {HIGHEST_CPU}, as 2,3 or 4-7");
+        let number = |digits: &str| digits.parse().ok().filter(|&n| n <= HIGHEST_CPU).ok_or_else(wrong);
+        let mut cpus: Vec<usize> = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(wrong());
+            }
+            for cpu in first..=last {
+                if cpus.contains(&cpu) {
+                    return Err(format!("{text:?} has processor {cpu} twice: each worker needs one of its own"));
+                }
+                cpus.push(cpu);
+            }
+        }
+        Ok(Cpus(cpus))
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&numbers.join(","))
     }
 }
 
@@ -174,6 +267,16 @@ impl FromStr for ControlAddress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_are_listed_in_the_order_of_the_workers() {
+        assert_eq!("3".parse(), Ok(Cpus(vec![3])));
+        assert_eq!("5,1-3".parse(), Ok(Cpus(vec![5, 1, 2, 3])));
+        assert_eq!("5,1-3".parse::<Cpus>().unwrap().to_string(), "5,1,2,3");
+        for bad in ["", "x", "1,", "3-1", "1024", "-1", "1,1", "0-2,2"] {
+            assert!(bad.parse::<Cpus>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_control_address_is_a_path_or_an_address_with_a_port() {

@@ -10,7 +10,7 @@ impl Config {
     pub fn summary(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let Config { balance, process } = self;
-        let interface = process.interface.as_deref().unwrap_or("no interface");
+        let interface = process.interface.as_ref().map_or("no interface".to_owned(), ToString::to_string);
         let silent = if process.standby { ", silent until told to take over" } else { "" };
         lines.push(format!(
             "{interface}: {}, {}{silent}",

@@ -6,9 +6,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::origin::Problem;
-use super::{BackendConfig, Balance, Config, ControlAddress, Process, VipConfig, check, limits};
+use super::{BackendConfig, Balance, Config, ControlAddress, Driver, Process, VipConfig, check, limits};
 use crate::failure::Failure;
 use crate::lb::Protocols;
+use crate::port::PortName;
 use crate::probe::Check;
 use crate::wire::ether::Mac;
 
@@ -221,15 +222,43 @@ fn sources(balance: &Balance) -> impl Iterator<Item = IpAddr> {
     health.source4.map(IpAddr::V4).into_iter().chain(health.source6.map(IpAddr::V6))
 }
 
-fn process(process: &Process) -> Result<(), Problem> {
-    if let Some(name) = &process.interface
-        && (name.is_empty()
-            || name.len() > 15
-            || name.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()))
+/// Do the ports and what is said of them go together?
+fn ports(process: &Process) -> Result<(), Problem> {
+    let is_netmap = |port: &PortName| matches!(port, PortName::Netmap(_)) || process.driver == Driver::Netmap;
+    let may_be_netmap =
+        |port: &PortName| is_netmap(port) || (process.driver == Driver::Auto && cfg!(target_os = "freebsd"));
+    let Some(front) = &process.interface else { return Ok(()) };
+    if process.driver == Driver::Packet
+        && let Some(port @ PortName::Netmap(_)) =
+            [Some(front), process.out.as_ref()].into_iter().flatten().find(|p| is_netmap(p))
     {
-        let what = format!("{name:?} cannot be an interface: 1 to 15 bytes without blanks and slashes, as eth0 is");
-        return Err(Problem::new("interface", what));
+        let what = format!("packet cannot drive {port}, a port of netmap: leave the driver out, or name an interface");
+        return Err(Problem::new("driver", what));
     }
+    if let Some(back) = &process.out {
+        if !may_be_netmap(front) || !may_be_netmap(back) {
+            let what = format!("{front} and {back}: two arms need netmap on both: write netmap:{front}, netmap:{back}")
+                .replace("netmap:netmap:", "netmap:");
+            return Err(Problem::new("out", what));
+        }
+        if front.as_netmap().port == back.as_netmap().port {
+            return Err(Problem::new("out", format!("{back} is the clients' port, too: leave it out for one arm")));
+        }
+    }
+    let no_interface = |port: &PortName| port.interface().is_none();
+    if let Some(mac) = process.mac
+        && !no_interface(front)
+    {
+        let what = format!(
+            "{front} is an interface and has its own MAC: leave {mac} out (vip-mac is what VIPs are announced with)"
+        );
+        return Err(Problem::new("mac", what));
+    }
+    Ok(())
+}
+
+fn process(process: &Process) -> Result<(), Problem> {
+    ports(process)?;
     let mut files: HashMap<&std::path::Path, &str> = HashMap::new();
     let control = process.control.iter().filter_map(|address| match address {
         ControlAddress::Unix(path) => Some(("control", path)),

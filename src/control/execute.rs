@@ -97,7 +97,7 @@ fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
             Ok(Answer::plain("standing by"))
         }
         Act::Statistics => {
-            let lines = stats::lines(appliance.counters(), appliance.director());
+            let lines = stats::lines(&appliance.counters(), appliance.director());
             lines.iter().for_each(|line| info!("{line}"));
             Ok(Answer::plain("written to the log"))
         }
@@ -236,9 +236,9 @@ fn status(appliance: &Appliance) -> Answer {
     let (counters, director) = (appliance.counters(), appliance.director());
     let process = &appliance.config().process;
     let role = if director.is_silent() { "standing by" } else { "active" };
-    let interface = process.interface.as_deref().unwrap_or_default();
+    let interface = process.interface.as_ref().map(ToString::to_string).unwrap_or_default();
     let head = format!("pen-dsr {} on {interface}, process {}, {role}", env!("CARGO_PKG_VERSION"), std::process::id());
-    let lines: Vec<String> = std::iter::once(head).chain(stats::lines(counters, director)).collect();
+    let lines: Vec<String> = std::iter::once(head).chain(stats::lines(&counters, director)).collect();
     let mut lines = lines;
     let heard = appliance.peer_heard().map(|heard| heard.elapsed().as_secs());
     if let Some(peer) = process.peer {
@@ -254,7 +254,7 @@ fn status(appliance: &Appliance) -> Answer {
         "interface": interface,
         "pid": std::process::id(),
         "role": role,
-        "counters": stats::json(counters),
+        "counters": stats::json(&counters),
         "servers": servers.json,
     });
     Answer::new(joined(&lines), json)
@@ -280,7 +280,9 @@ fn no_worker() -> Failure {
 }
 
 fn recent(appliance: &Appliance, within: Duration) -> Result<Answer, Failure> {
-    let clients = appliance.inspect(move |engine| engine.recent(within)).ok_or_else(no_worker)?;
+    let seen = appliance.inspect(move |engine| engine.recent(within)).ok_or_else(no_worker)?;
+    let mut clients: Vec<_> = seen.into_iter().flatten().collect();
+    clients.sort_by_key(|client| std::cmp::Reverse(client.seen));
     let seats = appliance.director().seats();
     let name = |number: usize| seats.get(number).map_or("", |seat| seat.key.as_str());
     let lines: Vec<String> = clients
@@ -295,7 +297,8 @@ fn recent(appliance: &Appliance, within: Duration) -> Result<Answer, Failure> {
 }
 
 fn flows(appliance: &Appliance, which: Option<&Which>) -> Result<Answer, Failure> {
-    let counters = &appliance.counters().flows;
+    let all = appliance.counters();
+    let counters = &all.flows;
     let standings = match which {
         Some(which) => vec![standing_of(appliance, which)?],
         None => appliance.director().standings(),

@@ -56,7 +56,7 @@ impl Segment {
         let ethertype = if packet.first().is_some_and(|b| b >> 4 == 6) { ether::IPV6 } else { ether::IPV4 };
         let mut frame = Vec::with_capacity(ether::HEADER_LEN + packet.len());
         frame.extend_from_slice(&mac.0);
-        frame.extend_from_slice(&self.station.mac.0);
+        frame.extend_from_slice(&self.station.back.0);
         frame.extend_from_slice(&ethertype.to_be_bytes());
         frame.extend_from_slice(packet);
         frame
@@ -77,14 +77,14 @@ impl Segment {
         self.link_local.unwrap_or_else(|| {
             let mut octets = [0; 16];
             octets[..2].copy_from_slice(&[0xfe, 0x80]);
-            octets[8..].copy_from_slice(&self.station.mac.eui64());
+            octets[8..].copy_from_slice(&self.station.back.eui64());
             Ipv6Addr::from(octets)
         })
     }
 
     /// The frame that puts `question` about `target`.
     pub(super) fn question(&self, target: IpAddr, question: Question) -> Vec<u8> {
-        let mac = self.station.mac;
+        let mac = self.station.back;
         match target {
             IpAddr::V4(target) => {
                 let (to, target_mac) = match question {
@@ -138,7 +138,7 @@ impl Segment {
 
     /// The frame that tells the segment that the probes' source `source` is here.
     pub(super) fn source_announcement(&self, source: IpAddr) -> Vec<u8> {
-        Segment::announcement_of(source, self.station.mac)
+        Segment::announcement_of(source, self.station.back)
     }
 
     fn announcement_of(address: IpAddr, mac: Mac) -> Vec<u8> {

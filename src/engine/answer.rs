@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::{Engine, Event, arp, checksum, ether, icmp, ip, nd, protocol};
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{Arm, DropReason, Verdict};
 
 /// Initial TTL and hop limit of what we send as a host (RFC 1700).
 const HOP_LIMIT: u8 = 64;
@@ -46,12 +46,17 @@ impl Engine {
         let asks = message.operation == arp::Operation::Request && message.sender != message.target;
         let settings = self.tables.settings();
         if self.tables.vip(target).is_some() {
-            return (asks && !settings.silent).then_some(self.station.vip_mac);
+            return (asks && !settings.silent && self.arm == Arm::Front).then_some(self.station.vip_mac);
         }
         if settings.answered.contains(&target) {
-            return asks.then_some(self.station.mac);
+            return (asks && self.is_backends_arm()).then_some(self.station.back);
         }
-        self.tarpit_answers_arp(message).then_some(self.station.vip_mac)
+        (self.arm == Arm::Front && self.tarpit_answers_arp(message)).then_some(self.station.vip_mac)
+    }
+
+    /// Did the frame come by the arm that the backends are on?
+    fn is_backends_arm(&self) -> bool {
+        self.arm == Arm::Back || !self.station.has_two_arms()
     }
 
     /// Looks for a neighbour message in a packet that is not for a service. Anything else is the host's.
@@ -78,9 +83,12 @@ impl Engine {
                 }
                 let settings = self.tables.settings();
                 let mac = match self.tables.vip(IpAddr::V6(target)) {
-                    Some(_) if settings.silent => return Verdict::Host,
+                    Some(_) if settings.silent || self.arm == Arm::Back => return Verdict::Host,
                     Some(_) => self.station.vip_mac,
-                    None if settings.answered.contains(&IpAddr::V6(target)) => self.station.mac,
+                    None if settings.answered.contains(&IpAddr::V6(target)) && self.is_backends_arm() => {
+                        self.station.back
+                    }
+                    None if self.arm == Arm::Back => return Verdict::Host,
                     None => {
                         return self.tarpit_solicited(frame, eth, &header, asker, target).unwrap_or(Verdict::Host);
                     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Engine, Event, ether};
 use crate::probe;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{Arm, DropReason, Verdict};
 
 impl Engine {
     /// A packet in a frame to us, to another address than a VIP.
@@ -13,7 +13,9 @@ impl Engine {
             self.report(Event::Probed(frame[eth.payload..].to_vec()));
             return Verdict::Drop(DropReason::Probe);
         }
-        if let Some(verdict) = self.tarpit_packet(frame, eth, destination) {
+        if self.arm == Arm::Front
+            && let Some(verdict) = self.tarpit_packet(frame, eth, destination)
+        {
             return verdict;
         }
         self.neighbor_discovery(frame, eth)

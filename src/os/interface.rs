@@ -1,9 +1,12 @@
 //! Network interfaces: MAC, addresses, link.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use pnet::datalink::{self, NetworkInterface};
 
+use super::{Link, link_state};
 use crate::failure::{Failure, Sysexit};
 use crate::wire::ether::Mac;
 
@@ -22,7 +25,7 @@ pub struct Interface {
     pub ipv6: Vec<Ipv6Addr>,
     /// Its IPv6 link-local address.
     pub link_local: Option<Ipv6Addr>,
-    /// Does it carry frames: up, with a link?
+    /// Does it carry frames: up, with a link, as far as its driver says?
     pub running: bool,
     pub(crate) pnet: NetworkInterface,
 }
@@ -55,7 +58,7 @@ impl Interface {
             ipv4: Vec::new(),
             ipv6: Vec::new(),
             link_local: None,
-            running: found.is_up() && found.is_running(),
+            running: found.is_up() && link_state(name).is_ok_and(|link| link != Link::Down),
             pnet: found.clone(),
         };
         for network in &found.ips {
@@ -68,8 +71,36 @@ impl Interface {
         Ok(interface)
     }
 
+    /// What a port that is on no interface stands for: one without a number and addresses, which always carries frames.
+    pub fn virtual_port(name: &str, mac: Mac) -> Interface {
+        let description = String::new();
+        let pnet =
+            NetworkInterface { name: name.to_owned(), description, index: 0, mac: None, ips: Vec::new(), flags: 0 };
+        let (ipv4, ipv6) = (Vec::new(), Vec::new());
+        Interface { name: name.to_owned(), index: 0, mac, ipv4, ipv6, link_local: None, running: true, pnet }
+    }
+
     /// Does the interface itself have `address`?
     pub fn has(&self, address: IpAddr) -> bool {
         self.pnet.ips.iter().any(|network| network.ip() == address)
+    }
+}
+
+/// Between two looks at the link.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Waits until the link of `interface` is there, as it takes its time after the interface was brought up, but no longer
+/// than `patience`; what it is then.
+///
+/// # Errors
+/// There is no such interface.
+pub fn wait_for_link(interface: &str, patience: Duration) -> io::Result<Link> {
+    let end = Instant::now() + patience;
+    loop {
+        let link = link_state(interface)?;
+        if link != Link::Down || Instant::now() >= end {
+            return Ok(link);
+        }
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }

@@ -1,4 +1,5 @@
-//! What differs between systems, under the same names: packet sockets, the host's own view of the VIPs, privileges.
+//! What differs between systems, under the same names: packet sockets, an interface's offloads and link, the host's own
+//! view of the VIPs, processors, privileges.
 
 #[cfg(target_os = "freebsd")]
 #[path = "freebsd/mod.rs"]
@@ -43,11 +44,34 @@ impl Wanted {
     }
 }
 
+/// The link of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// There is one.
+    Up,
+    /// There is none.
+    Down,
+    /// The driver does not say.
+    Unknown,
+}
+
+/// Offloads that are on, that netmap(4) cannot carry, and that can be switched off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveOffloads {
+    /// Their names, as ifconfig(8) or ethtool(8) calls them.
+    pub names: Vec<String>,
+    /// The command line that switches them off.
+    pub remedy: String,
+}
+
+mod ifname;
 mod interface;
 mod mapping;
 mod process;
+mod setup;
 
-pub use interface::Interface;
+pub use interface::{Interface, wait_for_link};
 pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
+pub use setup::{MacFilter, Setup};
 pub use system::*;

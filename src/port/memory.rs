@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
-use super::{Losses, Port};
+use super::{Arm, Port, Tally};
 use crate::verdict::Verdict;
 
 /// Frames wait in `incoming`; what is sent collects in `sent`, what the host got in `to_host`.
@@ -21,14 +21,14 @@ pub struct MemoryPort {
 }
 
 impl Port for MemoryPort {
-    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<usize> {
         let mut n = 0;
         while n < budget {
             let Some(mut frame) = self.incoming.pop_front() else {
                 break;
             };
             n += 1;
-            match decide(&mut frame) {
+            match decide(Arm::Front, &mut frame) {
                 Verdict::Transmit => self.sent.push(frame),
                 Verdict::Host => self.to_host.push(frame),
                 Verdict::Drop(_) => self.dropped += 1,
@@ -46,7 +46,7 @@ impl Port for MemoryPort {
         Ok(())
     }
 
-    fn losses(&mut self) -> Losses {
-        Losses::default()
+    fn tally(&mut self) -> Tally {
+        Tally::default()
     }
 }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use pnet::datalink::{self, Channel, DataLinkReceiver, DataLinkSender};
 use socket2::SockRef;
 
-use super::{Losses, Port, WakeReceiver};
+use super::{Arm, Port, Tally, WakeReceiver};
 use crate::os::{self, FRAME_PREFIX, FilterControl, Interface, PacketSockets, Waiter, Wanted};
 use crate::verdict::Verdict;
 
@@ -30,7 +30,7 @@ pub struct PacketPort {
     waiter: Waiter,
     wake: WakeReceiver,
     buffer: Box<[u8]>,
-    losses: Losses,
+    tally: Tally,
     /// May a frame wait aside? They are rare, and looking costs a system call.
     aside_waits: bool,
     /// Calls of `drive` since the last look aside.
@@ -63,7 +63,7 @@ impl PacketPort {
                 waiter,
                 wake,
                 buffer: vec![0; BUFFER].into_boxed_slice(),
-                losses: Losses::default(),
+                tally: Tally::default(),
                 aside_waits: true,
                 drives: 0,
             }),
@@ -99,7 +99,7 @@ fn trouble(e: io::Error) -> Trouble {
 }
 
 impl Port for PacketPort {
-    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<usize> {
         let mut n = 0;
         // Who is never idle never waits, and so is not told of what stands aside.
         self.drives += 1;
@@ -117,7 +117,7 @@ impl Port for PacketPort {
                 }
                 Ok(_) => {
                     // Cut off: no frame that this port could pass on.
-                    self.losses.overrun += 1;
+                    self.tally.overrun += 1;
                     n += 1;
                     continue;
                 }
@@ -151,7 +151,7 @@ impl Port for PacketPort {
 
     fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         let Some(room) = self.buffer.get_mut(..FRAME_PREFIX + frame.len()) else {
-            self.losses.send_failed += 1;
+            self.tally.send_failed += 1;
             return Ok(());
         };
         let (prefix, rest) = room.split_at_mut(FRAME_PREFIX);
@@ -172,19 +172,19 @@ impl Port for PacketPort {
         Ok(())
     }
 
-    fn losses(&mut self) -> Losses {
-        self.losses.overrun += self.sockets.take_drops();
-        self.losses
+    fn tally(&mut self) -> Tally {
+        self.tally.overrun += self.sockets.take_drops();
+        self.tally
     }
 }
 
 impl PacketPort {
     #[inline]
-    fn decide(&mut self, length: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<()> {
+    fn decide(&mut self, length: usize, decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<()> {
         let Some(frame) = self.buffer.get_mut(FRAME_PREFIX..length) else {
             return Ok(());
         };
-        match decide(frame) {
+        match decide(Arm::Front, frame) {
             Verdict::Transmit => self.transmit(length),
             // The host has its own copy, unless it is kept from it.
             Verdict::Host | Verdict::Drop(_) => Ok(()),
@@ -200,7 +200,7 @@ impl PacketPort {
         match trouble(e) {
             Trouble::Gone(e) => Err(e),
             Trouble::Nothing | Trouble::Frame => {
-                self.losses.send_failed += 1;
+                self.tally.send_failed += 1;
                 Ok(())
             }
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, PcapError};
 
-use super::{Losses, Port};
+use super::{Arm, Port, Tally};
 use crate::failure::{Failure, Sysexit};
 use crate::verdict::Verdict;
 
@@ -112,12 +112,12 @@ impl PcapPort {
 }
 
 impl Port for PcapPort {
-    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(&mut [u8]) -> Verdict) -> io::Result<usize> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<usize> {
         for n in 0..budget {
             let Some(mut frame) = self.read()? else {
                 return Ok(n);
             };
-            if decide(&mut frame) == Verdict::Transmit {
+            if decide(Arm::Front, &mut frame) == Verdict::Transmit {
                 self.send(&frame)?;
             }
         }
@@ -140,7 +140,7 @@ impl Port for PcapPort {
         Ok(())
     }
 
-    fn losses(&mut self) -> Losses {
-        Losses::default()
+    fn tally(&mut self) -> Tally {
+        Tally::default()
     }
 }

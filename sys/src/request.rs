@@ -81,6 +81,14 @@ pub struct nmreq_header {
 }
 
 impl nmreq_header {
+    /// A request of the type `NETMAP_REQ_*` for no port in particular, as yet
+    /// without options and body.
+    #[must_use]
+    pub const fn anonymous(reqtype: u16) -> Self {
+        let nr_name = [0; NETMAP_REQ_IFNAMSIZ];
+        Self { nr_version: NETMAP_API, nr_reqtype: reqtype, nr_reserved: 0, nr_name, nr_options: 0, nr_body: 0 }
+    }
+
     /// A request of the type `NETMAP_REQ_*` for the port `name`, as yet without
     /// options and body.
     ///
@@ -89,12 +97,12 @@ impl nmreq_header {
     /// zero byte: the kernel would take it for another port.
     pub fn new(reqtype: u16, name: &str) -> Result<Self, BadPortName> {
         let name = name.as_bytes();
-        let mut nr_name = [0; NETMAP_REQ_IFNAMSIZ];
-        if name.is_empty() || name.len() >= nr_name.len() || name.contains(&0) {
+        let mut header = Self::anonymous(reqtype);
+        if name.is_empty() || name.len() >= header.nr_name.len() || name.contains(&0) {
             return Err(BadPortName);
         }
-        nr_name[..name.len()].copy_from_slice(name);
-        Ok(Self { nr_version: NETMAP_API, nr_reqtype: reqtype, nr_reserved: 0, nr_name, nr_options: 0, nr_body: 0 })
+        header.nr_name[..name.len()].copy_from_slice(name);
+        Ok(header)
     }
 }
 

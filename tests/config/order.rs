@@ -45,7 +45,7 @@ fn the_command_line_counts_before_the_file_and_commands_before_both() {
     let (file, commands) = (file.to_str().unwrap(), commands.to_str().unwrap());
 
     let alone = load(&["-c", file]);
-    assert_eq!(alone.process.interface.as_deref(), Some("eth0"));
+    assert_eq!(alone.process.interface.as_ref().map(ToString::to_string).as_deref(), Some("eth0"));
     assert_eq!(alone.process.flow_entries, 8192, "a power of two, upwards");
     assert_eq!((alone.balance.seed.0, alone.balance.slow_start), (1, Duration::from_secs(5)));
     assert!(matches!(&alone.balance.health.check, Check::Http { path, .. } if path == "/x"));
@@ -54,7 +54,7 @@ fn the_command_line_counts_before_the_file_and_commands_before_both() {
 
     let words = ["-i", "eth1", "-c", file, "--seed", "2", "--slow-start", "6", "--check", "tcp:80", "-f", "-r"];
     let with_words = load(&[&words[..], &["10.0.0.101", "be2"]].concat());
-    assert_eq!(with_words.process.interface.as_deref(), Some("eth1"));
+    assert_eq!(with_words.process.interface.as_ref().map(ToString::to_string).as_deref(), Some("eth1"));
     assert!(!with_words.process.daemon && with_words.balance.hash_port);
     assert_eq!((with_words.balance.seed.0, with_words.balance.slow_start), (2, Duration::from_secs(6)));
     assert_eq!(with_words.balance.health.check, Check::Tcp { port: Some(80) });

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use pen_dsr::config::{
-    BackendConfig, Config, ControlAddress, LogFormat, TableSize, TarpitConfig, VipConfig, WhenEmpty, difference,
-    parse_rules,
+    BackendConfig, Config, ControlAddress, Cpus, Driver, LogFormat, TableSize, TarpitConfig, VipConfig, WhenEmpty,
+    difference, parse_rules,
 };
 use pen_dsr::lb::acl::Acl;
 use pen_dsr::lb::{Protocols, Seed};
@@ -169,11 +169,26 @@ fn numbers() -> impl Strategy<Value = (u128, u32, u64)> {
 fn process() -> impl Strategy<Value = pen_dsr::config::Process> {
     let name = || option::of("[a-zA-Z0-9 ='\"\\\\#./-]{1,12}".prop_filter("not blank", |name| !name.trim().is_empty()));
     let flags = any::<[bool; 6]>();
-    (name(), option::of("[a-z0-9.]{1,15}"), flags, 0..=1_000_000u32, 10..=26u32).prop_map(
-        |(file, interface, [drop, daemon, exit, standby, json, control], busy_poll, entries)| {
+    let ports = proptest::sample::select(vec![
+        (None, None),
+        (Some("eth0"), None),
+        (Some("netmap:em0-2"), None),
+        (Some("vale0:lb"), Some("netmap:em1")),
+        (Some("netmap:x{1"), Some("netmap:x{2")),
+    ]);
+    (name(), ports, flags, 0..=1_000_000u32, 10..=26u32).prop_map(
+        |(file, (interface, out), [drop, daemon, exit, standby, json, control], busy_poll, entries)| {
             let path = |folder: &str| file.as_ref().map(|file| format!("/{folder}/{file}").into());
             pen_dsr::config::Process {
-                interface,
+                mac: interface
+                    .is_some_and(|port| !port.contains("em") && port != "eth0")
+                    .then_some(Mac([2, 0, 0, 0, 0, 9])),
+                interface: interface.map(|port: &str| port.parse().expect("a port")),
+                out: out.map(|port: &str| port.parse().expect("a port")),
+                driver: if standby { Driver::Netmap } else { Driver::Auto },
+                dedicated: json,
+                no_ifconfig: control,
+                cpus: Cpus(if daemon { vec![3, 1] } else { Vec::new() }),
                 vip_mac: drop.then_some(Mac([2, 0, 0, 0x5e, 0, 1])),
                 busy_poll,
                 no_ingress_drop: drop,

@@ -71,7 +71,7 @@ pub fn tables(with_port: bool) -> Tables {
 
 /// Who the balancer is.
 pub fn station() -> Station {
-    Station { mac: Mac(OWN), vip_mac: Mac(VIP_MAC) }
+    Station { vip_mac: Mac(VIP_MAC), ..Station::new(Mac(OWN)) }
 }
 
 /// An engine that decides by [`tables`] and remembers few flows.
@@ -81,12 +81,17 @@ pub fn engine(with_port: bool, now: Instant) -> Engine {
 
 /// An engine that decides by [`tables`] and remembers `flows` flows.
 pub fn engine_for(with_port: bool, flows: usize, now: Instant) -> Engine {
+    engine_at(station(), with_port, flows, now)
+}
+
+/// The same as `station`.
+pub fn engine_at(station: Station, with_port: bool, flows: usize, now: Instant) -> Engine {
     // Made once: a fuzzer makes many engines.
     static TABLES: [OnceLock<Arc<Tables>>; 2] = [OnceLock::new(), OnceLock::new()];
     let tables = TABLES[usize::from(with_port)].get_or_init(|| Arc::new(tables(with_port)));
     let counters = Arc::new(Counters::new(4, tables.vips().len()));
     let memory = Memory::fresh(Shape::of(flows), SEED.keys()).expect("memory for a flow table");
-    Engine::new(station(), Arc::clone(tables), SEED, memory, counters, now)
+    Engine::new(station, Arc::clone(tables), SEED, memory, counters, now)
 }
 
 /// Is `address` one of the VIPs?

@@ -50,7 +50,7 @@ fn no_frame_is_lost_while_filters_are_replaced() {
                 let (mut seen, start) = (0, Instant::now());
                 while seen < DATAGRAMS && start.elapsed() < PATIENCE {
                     port.wait(Some(Instant::now() + Duration::from_millis(20))).expect("waiting");
-                    port.drive(64, &mut |frame| {
+                    port.drive(64, &mut |_, frame| {
                         let to_vip = frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&[10, 0, 0, 100]);
                         seen += usize::from(to_vip && frame.get(23) == Some(&17));
                         Verdict::Host
@@ -58,7 +58,7 @@ fn no_frame_is_lost_while_filters_are_replaced() {
                     .expect("frames");
                 }
                 done.store(true, Relaxed);
-                (seen, replacing.join().expect("the other thread ends"), port.losses().overrun)
+                (seen, replacing.join().expect("the other thread ends"), port.tally().overrun)
             })
         });
         let sending = lab.inside("client", || {

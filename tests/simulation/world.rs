@@ -227,7 +227,7 @@ impl World {
     fn identity(&self, index: usize) -> Identity {
         let mac = Mac([2, 0, 0, 0, 0, 2 + index as u8]);
         let vip_mac = if self.plan.vip_mac { Mac([2, 0, 0, 0, 0, 0x64]) } else { mac };
-        Identity { mac, vip_mac }
+        Identity { vip_mac, ..Identity::new(mac) }
     }
 
     /// Starts a balancer, with what a flow file has kept, if there is one.

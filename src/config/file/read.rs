@@ -116,7 +116,13 @@ impl Reader<'_> {
             "" => Err("an empty name; leave the key out".to_owned()),
             name => Ok(name.to_owned()),
         };
-        let interface = self.parsed("interface", file.interface.as_ref(), name)?;
+        let interface = self.parsed("interface", file.interface.as_ref(), FromStr::from_str)?;
+        let out = self.parsed("out", file.out.as_ref(), FromStr::from_str)?;
+        let driver = self.parsed("driver", file.driver.as_ref(), FromStr::from_str)?;
+        let mac = self.parsed("mac", file.mac.as_ref(), words::parse_station)?;
+        let dedicated = self.switch("dedicated", &file.dedicated);
+        let ifconfig = self.switch("ifconfig", &file.ifconfig);
+        let cpus = self.parsed("cpus", file.cpus.as_ref(), FromStr::from_str)?;
         let vip_mac = self.parsed("vip-mac", file.vip_mac.as_ref(), words::parse_station)?;
         let busy_poll = self.number("busy-poll", &file.busy_poll, limits::BUSY_POLL)?;
         let ingress_drop = self.switch("ingress-drop", &file.ingress_drop);
@@ -137,6 +143,12 @@ impl Reader<'_> {
         }
         let process = &mut self.config.process;
         process.interface = interface.or(process.interface.take());
+        process.out = out.or(process.out.take());
+        set(&mut process.driver, driver);
+        process.mac = mac.or(process.mac);
+        set(&mut process.dedicated, dedicated);
+        set(&mut process.no_ifconfig, ifconfig.map(|ifconfig| !ifconfig));
+        set(&mut process.cpus, cpus);
         process.vip_mac = vip_mac.or(process.vip_mac);
         set(&mut process.busy_poll, busy_poll);
         set(&mut process.no_ingress_drop, ingress_drop.map(|drop| !drop));

@@ -28,6 +28,12 @@ impl From<&Config> for File {
         let health = &balance.health;
         File {
             interface: process.interface.as_ref().and_then(text),
+            out: process.out.as_ref().and_then(text),
+            driver: text(process.driver),
+            mac: process.mac.and_then(text),
+            dedicated: switch(process.dedicated),
+            ifconfig: switch(!process.no_ifconfig),
+            cpus: Some(&process.cpus).filter(|cpus| !cpus.0.is_empty()).and_then(text),
             vip_mac: process.vip_mac.and_then(text),
             busy_poll: number(process.busy_poll),
             ingress_drop: switch(!process.no_ingress_drop),

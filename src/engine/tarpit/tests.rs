@@ -47,7 +47,7 @@ impl Bench {
     fn with(settings: Settings) -> Bench {
         let now = Instant::now();
         let tables = Arc::new(Tables::new(vec![], vec![], settings));
-        let station = Station { mac: OWN, vip_mac: VIP_MAC };
+        let station = Station { vip_mac: VIP_MAC, ..Station::new(OWN) };
         let memory = Memory::fresh(Shape::of(1024), (1, 2)).unwrap();
         let engine = Engine::new(station, tables, Seed(7), memory, Arc::new(Counters::new(0, 0)), now);
         Bench { engine, now }

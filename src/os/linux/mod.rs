@@ -1,21 +1,36 @@
-//! Linux: packet(7) sockets, nftables, capabilities(7).
+//! Linux: packet(7) sockets, nftables, ethtool's offloads, capabilities(7).
 
+mod affinity;
+pub(super) mod detach;
 mod filter;
 mod gateways;
 mod ingress;
+pub(super) mod link;
 mod membership;
+pub(super) mod offloads;
 mod privileges;
+mod sandbox;
 mod socket;
 mod waiter;
+
+/// Is netmap, where it can be had, better than what else there is? Not by default: an interface goes by packet sockets.
+pub const PREFERS_NETMAP: bool = false;
+
+/// How unfinished checksums are avoided.
+pub const CHECKSUM_REMEDY: &str = "switch tx checksum offload off where they come from (ethtool -K IF tx off there)";
 
 /// What to do when packet sockets are refused.
 pub const PERMISSION_REMEDY: &str =
     "packet sockets need CAP_NET_RAW and CAP_NET_ADMIN: run it as root, or setcap cap_net_raw,cap_net_admin+ep pen-dsr";
 
+pub use affinity::pin_thread;
 pub use gateways::gateways;
 pub use ingress::IngressDrop;
+pub use link::link_state;
 pub use membership::Memberships;
+pub use offloads::active_offloads;
 pub use privileges::drop_privileges;
+pub use sandbox::{enter_capability_mode, limit_netmap};
 pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };

@@ -1,0 +1,242 @@
+//! Opening the interfaces: by which driver, and with what around it.
+
+use std::io;
+
+use tracing::{info, warn};
+
+use super::surroundings::{Surroundings, wanted};
+use super::{Appliance, Ground};
+use crate::config::{Config, Driver};
+use crate::failure::{Failure, Sysexit};
+use crate::os::{self, Interface, MacFilter, Setup};
+use crate::port::netmap::NetmapPort;
+use crate::port::netmap::device::{self, Device, Opening};
+use crate::port::packet::PacketPort;
+use crate::port::{PortName, Waker, waker};
+use std::time::{Duration, Instant};
+
+/// How long an interface that had a link may take to get it back: drivers start it anew for netmap.
+const LINK_PATIENCE: Duration = Duration::from_secs(8);
+
+/// How the interfaces are driven, once that is settled.
+#[derive(Default)]
+pub(super) struct Drives {
+    driver: Option<Driven>,
+    /// The interfaces as netmap needs them, until this goes.
+    setups: Vec<Setup>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driven {
+    Netmap,
+    Packet,
+}
+
+/// What has to be opened while still privileged.
+pub(super) struct Prepared {
+    pub(super) lines: Vec<Line>,
+    pub(super) surroundings: Surroundings,
+}
+
+/// What one worker works on.
+pub(super) struct Line {
+    pub(super) port: AnyPort,
+    pub(super) waker: Waker,
+}
+
+/// A port of either kind.
+pub(super) enum AnyPort {
+    Netmap(Box<NetmapPort<Device>>),
+    Packet(PacketPort),
+}
+
+impl Appliance {
+    /// Opens the interfaces.
+    pub(super) fn open(&mut self) -> Result<Prepared, Failure> {
+        warn_of_own_vips(&self.config, &self.ground);
+        match self.drives.driver {
+            Some(Driven::Netmap) => self.open_netmap(),
+            Some(Driven::Packet) => self.open_packet(),
+            None => self.choose(),
+        }
+    }
+
+    /// The first time: by what is said, else by what is best and can be had.
+    fn choose(&mut self) -> Result<Prepared, Failure> {
+        let process = &self.config.process;
+        let ports = [process.interface.as_ref(), process.out.as_ref()];
+        let named = process.driver == Driver::Netmap
+            || process.out.is_some()
+            || ports.into_iter().flatten().any(|port| matches!(port, PortName::Netmap(_)));
+        let wanted = named || (process.driver == Driver::Auto && os::PREFERS_NETMAP);
+        if wanted {
+            match self.open_netmap() {
+                Ok(prepared) => {
+                    self.drives.driver = Some(Driven::Netmap);
+                    return Ok(prepared);
+                }
+                Err(failure) if named => {
+                    self.drives.setups.clear();
+                    return Err(failure);
+                }
+                Err(failure) => {
+                    self.drives.setups.clear();
+                    warn!("NOT BY NETMAP: {failure}");
+                    warn!(
+                        "{}: by packet sockets (bpf) instead, which is many times slower; --driver netmap insists, --driver packet says that this is meant",
+                        self.ground.name()
+                    );
+                }
+            }
+        }
+        let prepared = self.open_packet()?;
+        self.drives.driver = Some(Driven::Packet);
+        Ok(prepared)
+    }
+
+    fn open_packet(&mut self) -> Result<Prepared, Failure> {
+        let interface = &self.ground.front;
+        let name = &interface.name;
+        let wanted = wanted(self.director.tables());
+        let (waker, receiver) = waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
+        let port = PacketPort::open(interface, &wanted, receiver).map_err(|e| open_failure(name, &e))?;
+        let filters = port.filters().map_err(|e| open_failure(name, &e))?;
+        let vips = self.config.balance.vips.clone();
+        let extra = self.config.process.vip_mac.filter(|&mac| mac != interface.mac);
+        let memberships = self.join(&wanted, extra).map_err(|e| open_failure(name, &e))?;
+        let ingress = self.keep_from_host(interface, &wanted);
+        let surroundings = Surroundings { wanted, vips, filters: Some(filters), memberships, ingress };
+        Ok(Prepared { lines: vec![Line { port: AnyPort::Packet(port), waker }], surroundings })
+    }
+
+    fn open_netmap(&mut self) -> Result<Prepared, Failure> {
+        let running = self.ground.is_running();
+        self.set_up()?;
+        let process = &self.config.process;
+        let front = process.port()?.as_netmap();
+        let back = process.out.as_ref().map(PortName::as_netmap);
+        let back_mac = self.ground.backends().mac;
+        let opening = Opening {
+            front: &front,
+            back: back.as_ref().map(|name| (name, back_mac)),
+            dedicated: process.dedicated,
+            workers: match process.cpus.0.len() {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                cpus => cpus,
+            },
+        };
+        let ports = device::open(&opening)?;
+        let wanted = wanted(self.director.tables());
+        // What the host's stack gets is what it is given: no filter is needed, no frame has to be kept from it.
+        let memberships = self.join(&wanted, None).map_err(|e| open_failure(&self.ground.name(), &e))?;
+        let vips = self.config.balance.vips.clone();
+        let surroundings = Surroundings { wanted, vips, filters: None, memberships, ingress: None };
+        let lines: Vec<Line> =
+            ports.into_iter().map(|(port, waker)| Line { port: AnyPort::Netmap(Box::new(port)), waker }).collect();
+        if running {
+            self.await_link();
+        }
+        info!(
+            "{}: by netmap, {} worker{}{}",
+            self.ground.name(),
+            lines.len(),
+            if lines.len() == 1 { "" } else { "s" },
+            if self.config.process.dedicated { ", the host's stack left without it" } else { "" }
+        );
+        Ok(Prepared { lines, surroundings })
+    }
+
+    /// Makes the interfaces fit for netmap, or says what would.
+    fn set_up(&mut self) -> Result<(), Failure> {
+        let process = &self.config.process;
+        let ports = [process.interface.as_ref(), process.out.as_ref()];
+        let names: Vec<String> =
+            ports.into_iter().flatten().filter_map(PortName::interface).map(str::to_owned).collect();
+        let refused = |name: &str, e: &io::Error| {
+            let code = if e.kind() == io::ErrorKind::PermissionDenied { Sysexit::NoPerm } else { Sysexit::OsErr };
+            Failure::new(
+                code,
+                format!(
+                    "{name}: cannot be set up for netmap: {e}: run this as root, or set it up before and say --no-ifconfig"
+                ),
+            )
+        };
+        if process.no_ifconfig {
+            for name in &names {
+                if let Some(on) = os::active_offloads(name).map_err(|e| refused(name, &e))? {
+                    return Err(Failure::new(
+                        Sysexit::Config,
+                        format!(
+                            "{name}: netmap cannot carry {}: switch that off with {:?}, or leave --no-ifconfig out",
+                            on.names.join(", "),
+                            on.remedy
+                        ),
+                    ));
+                }
+            }
+            return Ok(());
+        }
+        if !self.drives.setups.is_empty() {
+            for (setup, name) in self.drives.setups.iter_mut().zip(&names) {
+                setup.renew().map_err(|e| refused(name, &e))?;
+            }
+            return Ok(());
+        }
+        let filter = match process.vip_mac {
+            Some(mac) if mac != self.ground.front.mac => MacFilter::Promiscuous,
+            _ => MacFilter::Own,
+        };
+        for name in &names {
+            let own = if *name == self.ground.front.name { filter } else { MacFilter::Own };
+            let setup = Setup::apply(name, own).map_err(|e| refused(name, &e))?;
+            let (off, on) = (setup.switched_off(), setup.left_on());
+            if !off.is_empty() {
+                info!("{name}: for netmap switched off until the end: {}", off.join(", "));
+            }
+            if !on.is_empty() {
+                warn!("{name}: its driver does not let go of {}, which netmap cannot carry", on.join(", "));
+            }
+            if setup.brought_up() {
+                info!("{name}: brought up");
+            }
+            self.drives.setups.push(setup);
+        }
+        Ok(())
+    }
+
+    /// Waits a while for the links that were there before, and looks at the interfaces anew.
+    fn await_link(&mut self) {
+        let until = Instant::now() + LINK_PATIENCE;
+        loop {
+            match Ground::find(&self.config.process) {
+                Ok(ground) if ground.is_same(&self.ground) => self.ground = ground,
+                _ => return,
+            }
+            if self.ground.is_running() || Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// Warns of VIPs that this host itself has on the interfaces.
+pub(super) fn warn_of_own_vips(config: &Config, ground: &Ground) {
+    for vip in config.balance.vip_addresses() {
+        if let Some(Interface { name, .. }) = ground.owner(vip) {
+            warn!(
+                "{name} itself has the virtual address {vip}: clients of this host's own services there will not reach them"
+            );
+        }
+    }
+}
+
+/// The port could not be opened: why, and what to do.
+fn open_failure(interface: &str, e: &io::Error) -> Failure {
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Failure::new(Sysexit::NoPerm, format!("{interface}: {e}: {}", os::PERMISSION_REMEDY))
+        }
+        _ => Failure::new(Sysexit::Unavailable, format!("{interface}: cannot be opened for raw frames: {e}")),
+    }
+}

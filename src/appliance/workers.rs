@@ -1,0 +1,240 @@
+//! The workers: their threads, and what outlives them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tracing::warn;
+
+use super::opening::{AnyPort, Prepared};
+use super::surroundings::Surroundings;
+use crate::config::Process;
+use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
+use crate::engine::Engine;
+use crate::failure::{Failure, Sysexit};
+use crate::flowfile::{FlowFile, Key};
+use crate::lb::flow::{Memory, Record, Shape};
+use crate::os;
+use crate::port::Waker;
+use crate::worker::{self, Channels, Command, Report};
+
+/// Reports that may wait for the director; a worker never waits for room.
+const REPORTS: usize = 4096;
+/// Batches of flows that may wait to be told to another balancer; a worker never waits for room.
+const RECORD_BATCHES: usize = 256;
+/// How long a look at a worker's engine may take to be granted.
+const INSPECTION: Duration = Duration::from_secs(2);
+
+/// What of each worker outlives it: its counters, and what it remembers of flows.
+pub(super) struct Stock {
+    shape: Shape,
+    key: Key,
+    flow_file: Option<PathBuf>,
+    seats: Vec<(String, u8)>,
+    files: Vec<FlowFile>,
+    counters: Vec<Arc<Counters>>,
+    /// By worker; `None` while it has it.
+    memories: Vec<Option<Memory>>,
+}
+
+impl Stock {
+    /// What the first worker needs; and the backends' numbers, by which the flows know them that a file has kept.
+    pub(super) fn open(
+        flow_file: Option<PathBuf>,
+        shape: Shape,
+        key: Key,
+    ) -> Result<(Stock, Vec<(String, u8)>), Failure> {
+        let mut stock = Stock {
+            shape,
+            key,
+            flow_file,
+            seats: Vec::new(),
+            files: Vec::new(),
+            counters: Vec::new(),
+            memories: Vec::new(),
+        };
+        stock.provide(1)?;
+        let seats = stock.seats.clone();
+        Ok((stock, seats))
+    }
+
+    /// Sees to it that there is enough for so many workers. Each has a file of its own: `FILE`, `FILE.1`, `FILE.2`...
+    pub(super) fn provide(&mut self, workers: usize) -> Result<(), Failure> {
+        let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
+        while self.memories.len() < workers {
+            let number = self.memories.len();
+            let memory = match &self.flow_file {
+                None => {
+                    let (Key::Own(key) | Key::Shared(key)) = self.key;
+                    Memory::fresh(self.shape, key).map_err(no_memory)?
+                }
+                Some(path) => {
+                    let path = numbered(path, number);
+                    let (mut file, mut kept) = FlowFile::open(&path, self.shape, self.key)?;
+                    if number == 0 {
+                        self.seats.clone_from(&kept.seats);
+                    } else if kept.seats != self.seats && kept.discarded.is_none() && !kept.seats.is_empty() {
+                        // Its flows would be taken for other backends'.
+                        drop((file, kept));
+                        std::fs::remove_file(&path)
+                            .map_err(|e| Failure::new(Sysexit::OsErr, format!("{}: {e}", path.display())))?;
+                        (file, kept) = FlowFile::open(&path, self.shape, self.key)?;
+                        kept.discarded = Some("it is not of the same time as the first worker's".to_owned());
+                    }
+                    if let Some(why) = kept.discarded {
+                        warn!("flow file {}: begun anew: {why}", path.display());
+                    }
+                    self.files.push(file);
+                    kept.memory
+                }
+            };
+            self.memories.push(Some(memory));
+            self.counters.push(Arc::new(Counters::new(MOST_BACKENDS, MOST_VIPS)));
+        }
+        Ok(())
+    }
+
+    /// The files that flows are kept in, by worker.
+    pub(super) fn files(&self) -> &[FlowFile] {
+        &self.files
+    }
+
+    /// Keeps the backends' numbers beside the flows that know them by these.
+    pub(super) fn keep_seats(&mut self, seats: &[(String, u8)]) -> Result<(), (&Path, io::Error)> {
+        self.seats = seats.to_vec();
+        for file in &self.files {
+            let names = seats.iter().map(|(name, epoch)| (name.as_str(), *epoch));
+            file.keep_seats(names).map_err(|e| (file.path(), e))?;
+        }
+        Ok(())
+    }
+
+    /// What all workers have counted.
+    pub(super) fn counters(&self) -> Arc<Counters> {
+        match &self.counters[..] {
+            [only] => Arc::clone(only),
+            all => Arc::new(Counters::total(all)),
+        }
+    }
+}
+
+fn numbered(path: &Path, worker: usize) -> PathBuf {
+    if worker == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{worker}"));
+    name.into()
+}
+
+/// The part that lives while the interfaces do.
+pub(super) struct Workers {
+    each: Vec<Worker>,
+    pub(super) reports: Receiver<Report>,
+    pub(super) records: Receiver<Vec<Record>>,
+    pub(super) surroundings: Surroundings,
+}
+
+struct Worker {
+    commands: Sender<Command>,
+    waker: Waker,
+    thread: JoinHandle<Memory>,
+}
+
+impl Workers {
+    /// A thread for each line of `prepared`, with an engine that `engine` makes of memory and counters.
+    pub(super) fn start(
+        prepared: Prepared,
+        stock: &mut Stock,
+        process: &Process,
+        engine: impl Fn(Memory, Arc<Counters>) -> Engine,
+    ) -> Result<Workers, Failure> {
+        let Prepared { lines, surroundings } = prepared;
+        let (report_sender, reports) = bounded(REPORTS);
+        let (record_sender, records) = bounded(RECORD_BATCHES);
+        let busy_poll = Duration::from_micros(u64::from(process.busy_poll));
+        let mut workers = Workers { each: Vec::new(), reports, records, surroundings };
+        for (number, line) in lines.into_iter().enumerate() {
+            let memory = stock.memories.get_mut(number).and_then(Option::take);
+            let Some(memory) = memory else {
+                return Err(Failure::new(Sysexit::OsErr, "the flow table's memory is gone"));
+            };
+            let engine = engine(memory, Arc::clone(&stock.counters[number]));
+            let (commands, command_receiver) = unbounded();
+            let channels =
+                Channels { commands: command_receiver, reports: report_sender.clone(), records: record_sender.clone() };
+            let cpu = process.cpus.0.get(number).copied();
+            let work = move || {
+                if let Some(cpu) = cpu
+                    && let Err(e) = os::pin_thread(cpu)
+                {
+                    warn!("worker {number} cannot be pinned to processor {cpu}: {e}");
+                }
+                match line.port {
+                    AnyPort::Netmap(port) => worker::run(*port, engine, busy_poll, &channels),
+                    AnyPort::Packet(port) => worker::run(port, engine, busy_poll, &channels),
+                }
+            };
+            let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(work);
+            let thread = thread.map_err(|e| Failure::new(Sysexit::OsErr, format!("no thread: {e}")))?;
+            workers.each.push(Worker { commands, waker: line.waker, thread });
+        }
+        Ok(workers)
+    }
+
+    /// Tells all of them what concerns the engine, and the first what is to be sent; false if nobody listens any more.
+    pub(super) fn tell(&self, command: Command) -> bool {
+        match command {
+            Command::Install(tables) => {
+                self.each.iter().all(|worker| worker.commands.send(Command::Install(Arc::clone(&tables))).is_ok())
+            }
+            other => self.each.first().is_some_and(|worker| worker.commands.send(other).is_ok()),
+        }
+    }
+
+    /// They look at what they were told.
+    pub(super) fn wake(&self) {
+        self.each.iter().for_each(|worker| worker.waker.wake());
+    }
+
+    /// Lets each worker look at its engine, or change it, at its next batch.
+    pub(super) fn change(&self, change: &(impl Fn(&mut Engine) + Clone + Send + 'static)) {
+        for worker in &self.each {
+            if worker.commands.send(Command::Inspect(Box::new(change.clone()))).is_ok() {
+                worker.waker.wake();
+            }
+        }
+    }
+
+    /// Has each worker look at its engine, and returns what they saw; `None` if one does not answer.
+    pub(super) fn inspect<T: Send + 'static>(
+        &self,
+        look: &(impl Fn(&mut Engine) -> T + Clone + Send + 'static),
+    ) -> Option<Vec<T>> {
+        let (sender, receiver) = bounded(self.each.len());
+        let look = look.clone();
+        self.change(&move |engine: &mut Engine| {
+            let _ = sender.send(look(engine));
+        });
+        self.each.iter().map(|_| receiver.recv_timeout(INSPECTION).ok()).collect()
+    }
+
+    /// Ends them; what they remember of flows goes back to `stock`. False if one has panicked.
+    pub(super) fn stop(self, stock: &mut Stock) -> bool {
+        for worker in &self.each {
+            let _ = worker.commands.send(Command::Stop);
+            worker.waker.wake();
+        }
+        let mut sound = true;
+        for (number, worker) in self.each.into_iter().enumerate() {
+            match worker.thread.join() {
+                Ok(memory) => stock.memories[number] = Some(memory),
+                Err(_) => sound = false,
+            }
+        }
+        sound
+    }
+}

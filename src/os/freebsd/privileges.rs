@@ -1,0 +1,22 @@
+//! Becoming another user.
+
+use nix::unistd::{User, setgid, setgroups, setuid};
+
+use crate::failure::{Failure, Sysexit};
+
+/// Becomes `user` for good; the bpf descriptor stays open. An interface that goes away and returns cannot be opened
+/// again then, unless the user may open bpf devices.
+///
+/// # Errors
+/// Not permitted.
+pub fn drop_privileges(user: &User) -> Result<(), Failure> {
+    let refused = |what: &str, e: nix::Error| {
+        Failure::new(
+            Sysexit::NoPerm,
+            format!("cannot become user {:?} ({what}: {e}); start as root, or leave -u out", user.name),
+        )
+    };
+    setgroups(&[user.gid]).map_err(|e| refused("setgroups", e))?;
+    setgid(user.gid).map_err(|e| refused("setgid", e))?;
+    setuid(user.uid).map_err(|e| refused("setuid", e))
+}

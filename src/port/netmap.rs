@@ -1,0 +1,324 @@
+//! The port on netmap(4): frames are read and sent in memory that is shared with the kernel.
+//!
+//! ```text
+//!   wire -> NIC rx ring -> decide -+- Transmit -> NIC tx ring -> wire       the buffers of both slots change places
+//!                                  +- Host -----> host tx ring -> the host's own stack
+//!                                  \- Drop
+//!   the host's own stack -> host rx ring -> NIC tx ring -> wire
+//! ```
+//!
+//! A frame is not copied where both rings lie in one region of memory: the slots exchange buffers, and `NS_BUF_CHANGED`
+//! says so. The rings of one NIC and its host rings always do, as do all NICs with the system's own allocator; the ports of
+//! a VALE switch do not, and there frames are copied.
+//!
+//! With two arms, clients are on the one and backends on the other. A frame leaves by the arm that its source MAC belongs
+//! to: what goes to a backend comes from the back's MAC, an answer to a client from the front's.
+
+pub mod device;
+mod host;
+mod kernel;
+pub mod model;
+mod outgoing;
+pub mod parts;
+mod ring;
+
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use netmap_sys::{NETMAP_MAX_FRAGS, NS_MOREFRAG};
+use nix::errno::Errno;
+
+use host::{Inlet, Outlet};
+pub use kernel::{Kernel, Polled};
+use outgoing::Outgoing;
+use parts::{FromHost, Parts, Receive};
+pub use ring::{Region, Ring, Slot, counts};
+
+use super::{Arm, Port, Tally, WakeReceiver};
+use crate::verdict::Verdict;
+use crate::wire::checksum::{self, Finish};
+
+/// Between two looks at rings that are in error.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// Rings in error for so long will not recover.
+const HOPELESS: Duration = Duration::from_secs(5);
+/// The longest frame in several slots that is put together.
+const LONGEST: usize = 64 << 10;
+
+/// A port on netmap, for one worker.
+pub struct NetmapPort<K> {
+    receive: Vec<Receive>,
+    from_host: Vec<FromHost>,
+    outgoing: Outgoing<K>,
+    inlets: Vec<(Inlet, usize)>,
+    wake: WakeReceiver,
+    /// Has the kernel just told what there is to read?
+    fresh: bool,
+    /// Which rx ring comes first in the next round.
+    first: usize,
+    /// Since when rings have been in error.
+    failing: Option<Instant>,
+    /// Room for a frame of several slots.
+    whole: Vec<u8>,
+}
+
+impl<K: Kernel> NetmapPort<K> {
+    /// A port of these parts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`]: a part names another that there is not.
+    pub fn new(parts: Parts<K>, wake: WakeReceiver) -> io::Result<NetmapPort<K>> {
+        let Parts { kernels, receive, transmit, from_host, back, inlets } = parts;
+        let outgoing = Outgoing::new(kernels, transmit, back);
+        let named = receive.iter().flat_map(|r| r.out.into_iter().chain(r.host.ring()));
+        let named = named.chain(from_host.iter().map(|host| host.out)).chain(inlets.iter().map(|(_, out)| *out));
+        if receive.is_empty() || !outgoing.has_all(named) {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "a part of the port is missing"));
+        }
+        Ok(NetmapPort {
+            receive,
+            from_host,
+            outgoing,
+            inlets,
+            wake,
+            fresh: false,
+            first: 0,
+            failing: None,
+            whole: Vec::with_capacity(LONGEST),
+        })
+    }
+
+    /// Learns what has come, unless that is known already, and gives back what has been read.
+    fn refresh(&mut self, budget: usize) -> io::Result<()> {
+        let waiting = || self.receive.iter().map(|r| r.ring.space() as usize).sum::<usize>();
+        if !std::mem::take(&mut self.fresh) && waiting() < budget {
+            for kernel in &mut self.outgoing.kernels {
+                if let Err(e) = kernel.sync_rx() {
+                    note(&mut self.outgoing.tally, &mut self.failing, e)?;
+                }
+            }
+        }
+        self.outgoing.refresh();
+        Ok(())
+    }
+
+    /// Frames of the host's own stack go out as they are, and those that other workers have for it go in.
+    fn serve_host(&mut self, budget: usize) {
+        for FromHost { ring, out } in &mut self.from_host {
+            let (mut head, tail) = ring.bounds();
+            for _ in 0..budget {
+                if head == tail {
+                    break;
+                }
+                let slot = ring.slot(head);
+                self.outgoing.hand_over(ring, head, slot, *out);
+                head = ring.next(head);
+            }
+            ring.release_to(head);
+        }
+        for (inlet, out) in &mut self.inlets {
+            for _ in 0..budget {
+                let outgoing = &mut self.outgoing;
+                if !inlet.take(|frame| outgoing.copy(frame, *out)) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl<K: Kernel> Port for NetmapPort<K> {
+    fn drive(&mut self, budget: usize, decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<usize> {
+        self.refresh(budget)?;
+        let mut n = 0;
+        let rings = self.receive.len();
+        for step in 0..rings {
+            let index = (self.first + step) % rings;
+            // Each gets its share, and what the others leave.
+            let share = (budget - n).div_ceil(rings - step);
+            n += pump(&mut self.receive[index], share, &mut self.outgoing, &mut self.whole, decide);
+        }
+        self.first = (self.first + 1) % rings;
+        self.serve_host(budget);
+        if let Err(e) = self.outgoing.flush() {
+            note(&mut self.outgoing.tally, &mut self.failing, e)?;
+        }
+        Ok(n)
+    }
+
+    fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+        self.outgoing.originate(frame, self.receive[0].out);
+        if let Err(e) = self.outgoing.flush() {
+            note(&mut self.outgoing.tally, &mut self.failing, e)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let polled = K::poll(&mut self.outgoing.kernels, &self.wake, until)?;
+        if polled.woken {
+            self.wake.clear();
+        }
+        self.fresh = polled.ready;
+        if !polled.failed {
+            self.failing = None;
+            return Ok(());
+        }
+        self.outgoing.tally.ring_errors += 1;
+        let now = Instant::now();
+        match self.failing {
+            None => self.failing = Some(now),
+            Some(since) if now.duration_since(since) >= HOPELESS => return Err(Errno::EIO.into()),
+            // It would say so again at once. A ring that was only set up anew has had its chance.
+            Some(_) => {
+                let pause = now + ERROR_PAUSE;
+                let pause = until.map_or(pause, |until| until.min(pause));
+                K::poll(&mut [], &self.wake, Some(pause))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tally(&mut self) -> Tally {
+        self.outgoing.tally
+    }
+}
+
+/// Reads up to `budget` frames of one rx ring; returns how many there were.
+#[inline]
+fn pump<K: Kernel>(
+    rx: &mut Receive,
+    budget: usize,
+    outgoing: &mut Outgoing<K>,
+    whole: &mut Vec<u8>,
+    decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict,
+) -> usize {
+    let (mut head, tail) = rx.ring.bounds();
+    let mut n = 0;
+    while head != tail && n < budget {
+        let slot = rx.ring.slot(head);
+        let next = rx.ring.next(head);
+        n += 1;
+        if slot.flags & NS_MOREFRAG != 0 {
+            match chain(rx, head, tail, outgoing, whole, decide) {
+                Some(after) => head = after,
+                None => {
+                    // Wake us when more has come than there is now.
+                    rx.ring.hold(head, tail);
+                    return n - 1;
+                }
+            }
+            continue;
+        }
+        if next != tail {
+            rx.ring.prefetch(rx.ring.slot(next).buffer);
+        }
+        let Some(frame) = rx.ring.buffer(slot.buffer, usize::from(slot.len)) else {
+            outgoing.tally.bad_slots += 1;
+            head = next;
+            continue;
+        };
+        if rx.finish && checksum::finish(frame) == Finish::Finished {
+            outgoing.tally.finished += 1;
+        }
+        match decide(rx.arm, frame) {
+            Verdict::Transmit => {
+                let out = rx.out[outgoing.arm_of(frame) as usize];
+                outgoing.hand_over(&mut rx.ring, head, slot, out);
+            }
+            Verdict::Host => match &mut rx.host {
+                Outlet::Ring(out) => outgoing.hand_over(&mut rx.ring, head, slot, *out),
+                Outlet::Relay(relay) => outgoing.tally.send_failed += u64::from(!relay.pass(frame)),
+                Outlet::Closed => {}
+            },
+            Verdict::Drop(_) => {}
+        }
+        head = next;
+    }
+    rx.ring.release_to(head);
+    n
+}
+
+/// Reads the frame of several slots that begins at `head`; returns the slot after it, or `None` where its end has not
+/// come yet.
+#[cold]
+fn chain<K: Kernel>(
+    rx: &mut Receive,
+    head: u32,
+    tail: u32,
+    outgoing: &mut Outgoing<K>,
+    whole: &mut Vec<u8>,
+    decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict,
+) -> Option<u32> {
+    whole.clear();
+    let mut sound = true;
+    let (mut at, mut slots) = (head, 0);
+    let after = loop {
+        let slot = rx.ring.slot(at);
+        slots += 1;
+        match rx.ring.buffer(slot.buffer, usize::from(slot.len)) {
+            Some(part) if whole.len() + part.len() <= LONGEST => whole.extend_from_slice(part),
+            _ => sound = false,
+        }
+        at = rx.ring.next(at);
+        if slot.flags & NS_MOREFRAG == 0 {
+            break at;
+        }
+        if at == tail {
+            // A ring that is full will not bring the rest.
+            if slots < NETMAP_MAX_FRAGS && slots + 1 < rx.ring.num_slots() {
+                return None;
+            }
+            sound = false;
+            break at;
+        }
+    };
+    if !sound || slots > NETMAP_MAX_FRAGS {
+        outgoing.tally.bad_slots += 1;
+        return Some(after);
+    }
+    match decide(rx.arm, whole) {
+        Verdict::Transmit => {
+            let out = rx.out[outgoing.arm_of(whole) as usize];
+            if !outgoing.room(out, slots) {
+                return Some(after);
+            }
+            let mut rest = &whole[..];
+            let mut at = head;
+            for _ in 0..slots {
+                let slot = rx.ring.slot(at);
+                if let (Some(part), Some((bytes, others))) =
+                    (rx.ring.buffer(slot.buffer, usize::from(slot.len)), rest.split_at_checked(usize::from(slot.len)))
+                {
+                    part.copy_from_slice(bytes);
+                    rest = others;
+                }
+                outgoing.hand_over(&mut rx.ring, at, slot, out);
+                at = rx.ring.next(at);
+            }
+        }
+        Verdict::Host => match &mut rx.host {
+            Outlet::Ring(out) => outgoing.copy(whole, *out),
+            Outlet::Relay(relay) => outgoing.tally.send_failed += u64::from(!relay.pass(whole)),
+            Outlet::Closed => {}
+        },
+        Verdict::Drop(_) => {}
+    }
+    Some(after)
+}
+
+/// Takes in that a sync has failed with `e`.
+///
+/// # Errors
+/// There is nothing behind the rings any more, or they have been in error for too long.
+#[cold]
+fn note(tally: &mut Tally, failing: &mut Option<Instant>, e: io::Error) -> io::Result<()> {
+    tally.ring_errors += 1;
+    match e.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EIO | Errno::EBUSY | Errno::EAGAIN | Errno::EINTR) => {
+            let now = Instant::now();
+            if now.duration_since(*failing.get_or_insert(now)) >= HOPELESS { Err(e) } else { Ok(()) }
+        }
+        _ => Err(e),
+    }
+}

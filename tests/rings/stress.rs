@@ -1,0 +1,79 @@
+//! Two threads on the same rings without a lock between them: the kernel's side at its own pace, and the port. What holds
+//! them apart is the order in which `head`, `cur` and `tail` are written and read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use netmap_sys::RingKind;
+use pen_dsr::port::netmap::NetmapPort;
+use pen_dsr::port::netmap::model::{Nic, Shape};
+use pen_dsr::port::netmap::parts::deal;
+use pen_dsr::port::{Port, waker};
+use pen_dsr::verdict::Verdict;
+
+/// Frames in all; each has its number in it, many times.
+const FRAMES: u64 = 100_000;
+/// The longest that the test may take, on a machine that does something else.
+const LONGEST: Duration = Duration::from_secs(120);
+
+fn frame(number: u64) -> Vec<u8> {
+    number.to_be_bytes().repeat(8)
+}
+
+#[test]
+fn a_kernel_at_its_own_pace_and_the_port_lose_nothing() {
+    // Five slots: both are at each other's heels all the time.
+    let nic = Nic::new(Shape { pairs: 1, host: false, slots: 5 });
+    let (wakers, mut receivers): (Vec<_>, Vec<_>) = std::iter::once(waker().unwrap()).unzip();
+    let mut parts = deal(nic.detached(), None, &wakers).expect("the model is sound");
+    let wake = receivers.pop().expect("one");
+    let mut port = NetmapPort::new(parts.pop().expect("one"), wake).expect("a port");
+    let done = AtomicBool::new(false);
+    let begun = Instant::now();
+
+    std::thread::scope(|scope| {
+        let kernel = scope.spawn(|| {
+            let (mut next, mut expected) = (0, 0);
+            let mut lost = 0;
+            while !done.load(Ordering::Relaxed) {
+                while next < FRAMES && nic.waiting(RingKind::NicRx, 0) < 8 {
+                    nic.arrive(0, &frame(next));
+                    next += 1;
+                }
+                nic.step();
+                for sent in nic.take_sent(0) {
+                    let number = u64::from_be_bytes(sent[..8].try_into().expect("eight bytes"));
+                    assert!(sent == frame(number), "frame {number} is not whole");
+                    assert!(number >= expected, "frame {number} after {expected}");
+                    lost += number - expected;
+                    expected = number + 1;
+                }
+            }
+            (expected, lost)
+        });
+        let mut read = 0;
+        while read < FRAMES && begun.elapsed() < LONGEST {
+            let mut expected = read;
+            let n = port.drive(64, &mut |_, frame: &mut [u8]| {
+                assert!(*frame == *self::frame(expected), "frame {expected} is not whole, or not the next");
+                expected += 1;
+                Verdict::Transmit
+            });
+            read += n.expect("the model does not fail") as u64;
+        }
+        assert_eq!(read, FRAMES, "read within {LONGEST:?}");
+        // The last ones are on their way.
+        let ended = Instant::now();
+        while ended.elapsed() < Duration::from_millis(100) {
+            std::thread::yield_now();
+        }
+        done.store(true, Ordering::Relaxed);
+        let (sent, lost) = kernel.join().expect("the kernel's side found all in order");
+        let failed = port.tally().send_failed;
+        assert_eq!(lost + (FRAMES - sent), failed, "only what found no room is lost, and that is counted");
+        println!("{FRAMES} frames in {:?}, {failed} of them found no room", begun.elapsed());
+    });
+    assert_eq!(nic.violations(), Vec::<String>::new());
+    assert_eq!(nic.reinits(), 0, "head and cur were never seen where they must not be");
+    nic.memory().audit().expect("every buffer in one slot");
+}
