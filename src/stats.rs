@@ -53,10 +53,13 @@ pub fn totals(counters: &Counters) -> Vec<String> {
             counters.icmp_errors.get()
         ),
         format!(
-            "lost by the port: {} not sent, {} not read in time",
+            "lost by the port: {} not sent, {} not read in time, {} in slots that made no sense; rings in error {} times",
             counters.send_failed.get(),
-            counters.overrun.get()
+            counters.overrun.get(),
+            counters.bad_slots.get(),
+            counters.ring_errors.get()
         ),
+        format!("unfinished checksums, finished here: {}", counters.finished.get()),
         format!(
             "answers to checks {}; swallowed by the tarpit {}",
             counters.dropped(DropReason::Probe).get(),
@@ -92,6 +95,9 @@ pub fn json(counters: &Counters) -> serde_json::Value {
         "icmp_errors": counters.icmp_errors.get(),
         "send_failed": counters.send_failed.get(),
         "overrun": counters.overrun.get(),
+        "bad_slots": counters.bad_slots.get(),
+        "ring_errors": counters.ring_errors.get(),
+        "finished_checksums": counters.finished.get(),
         "flows": counters.flows.total(),
         "flows_opened": counters.flows.opened.get(),
         "flows_displaced": counters.flows.displaced.get(),

@@ -137,8 +137,9 @@ impl Appliance {
             self.await_link();
         }
         info!(
-            "{}: by netmap, {} worker{}{}",
+            "{} ({}): by netmap, {} worker{}{}",
             self.ground.name(),
+            self.ground.macs(),
             lines.len(),
             if lines.len() == 1 { "" } else { "s" },
             if self.config.process.dedicated { ", the host's stack left without it" } else { "" }

@@ -252,10 +252,14 @@ fn chain<K: Kernel>(
 ) -> Option<u32> {
     whole.clear();
     let mut sound = true;
-    let (mut at, mut slots) = (head, 0);
+    // Some drivers leave an empty slot in front of a frame: nothing of that goes on.
+    let (mut at, mut slots, mut filled, mut last) = (head, 0, 0, head);
     let after = loop {
         let slot = rx.ring.slot(at);
         slots += 1;
+        if slot.len > 0 {
+            (filled, last) = (filled + 1, at);
+        }
         match rx.ring.buffer(slot.buffer, usize::from(slot.len)) {
             Some(part) if whole.len() + part.len() <= LONGEST => whole.extend_from_slice(part),
             _ => sound = false,
@@ -277,16 +281,22 @@ fn chain<K: Kernel>(
         outgoing.tally.bad_slots += 1;
         return Some(after);
     }
+    outgoing.tally.finished += u64::from(rx.finish && checksum::finish(whole) == Finish::Finished);
     match decide(rx.arm, whole) {
         Verdict::Transmit => {
             let out = rx.out[outgoing.arm_of(whole) as usize];
-            if !outgoing.room(out, slots) {
+            if !outgoing.room(out, filled) {
                 return Some(after);
             }
             let mut rest = &whole[..];
             let mut at = head;
-            for _ in 0..slots {
-                let slot = rx.ring.slot(at);
+            while at != after {
+                let mut slot = rx.ring.slot(at);
+                if slot.len == 0 {
+                    at = rx.ring.next(at);
+                    continue;
+                }
+                slot.flags = if at == last { 0 } else { NS_MOREFRAG };
                 if let (Some(part), Some((bytes, others))) =
                     (rx.ring.buffer(slot.buffer, usize::from(slot.len)), rest.split_at_checked(usize::from(slot.len)))
                 {

@@ -4,8 +4,9 @@ use nix::unistd::{User, setgid, setgroups, setuid};
 
 use crate::failure::{Failure, Sysexit};
 
-/// Becomes `user` for good; the bpf descriptor stays open. An interface that goes away and returns cannot be opened
-/// again then, unless the user may open bpf devices.
+/// Becomes `user` for good; the netmap or bpf descriptor stays open. An interface that goes away and returns is set up
+/// again by its keeper, see [`crate::os::Setup`], but cannot be opened then, unless the user may open /dev/netmap or bpf
+/// devices.
 ///
 /// # Errors
 /// Not permitted.

@@ -35,6 +35,7 @@ pub fn limit_netmap(netmap: BorrowedFd<'_>) -> io::Result<()> {
 /// does not: opening the interface again after it has gone; looking whether it is there and what addresses it has
 /// (getifaddrs(3)) and what gateways there are (netstat(1)); reading the configuration again; looking up names; opening
 /// the log anew; removing the pid file; telling another balancer of flows, as that names an address for each datagram.
+/// An interface's keeper, see [`crate::os::Setup`], is another process: it still puts the interface back.
 ///
 /// # Errors
 /// The kernel has no capsicum(4).

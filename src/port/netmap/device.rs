@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
 use netmap_sys::{
-    NETMAP_API, NETMAP_DEVICE_NAME, NETMAP_REQ_PORT_INFO_GET, NETMAP_REQ_REGISTER, NIOCCTRL, NIOCRXSYNC, NIOCTXSYNC,
-    NR_EXCLUSIVE, NR_REG_ALL_NIC, NR_REG_NIC_SW, NR_REG_ONE_NIC, NR_REG_SW, netmap_if, nmreq_header,
-    nmreq_port_info_get, nmreq_register,
+    NETMAP_DEVICE_NAME, NETMAP_REQ_PORT_INFO_GET, NETMAP_REQ_REGISTER, NIOCCTRL, NIOCRXSYNC, NIOCTXSYNC, NR_EXCLUSIVE,
+    NR_REG_ALL_NIC, NR_REG_NIC_SW, NR_REG_ONE_NIC, NR_REG_SW, nmreq_header, nmreq_port_info_get, nmreq_register,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,13 +25,12 @@ use crate::os;
 use crate::port::{Kind, NetmapName, WakeReceiver, Waker, waker};
 use crate::wire::ether::Mac;
 
-/// The versions of the interface that are known to be what this program takes them for.
-const KNOWN_APIS: std::ops::RangeInclusive<u32> = 14..=15;
-
 /// Registrations that one worker can poll; a NIC with more ring pairs is served by one worker.
 const MOST_POLLED: usize = 64;
 const MISSING: &str = "netmap is not in this kernel: on FreeBSD add \"device netmap\" to it (GENERIC has it) or kldload \
                        netmap, on Linux build its module and modprobe netmap";
+const FOREIGN_API: &str = "the kernel's netmap does not know interface version 14, which kernels of version 14 to 15 do: run \
+                           FreeBSD 12.1 or newer, or a current netmap module";
 const NOT_PERMITTED: &str = "it has to be readable and writable: run this as root, or give its user a devfs rule (FreeBSD) \
                              or a udev rule (Linux) for it";
 
@@ -187,11 +185,6 @@ impl Device {
                 mapping
             }
         };
-        let version = mapping.read_version(request.nr_offset);
-        if !version.is_some_and(|version| KNOWN_APIS.contains(&version)) {
-            let found = version.map_or("none".to_owned(), |version| version.to_string());
-            return Err(Failure::new(Sysexit::Unavailable, format!("{name}: {}", foreign_api(&found))));
-        }
         os::limit_netmap(self.file.as_fd()).map_err(|e| failed("its descriptor cannot be limited", &e))?;
         Ok(Registration { kernel: self, region: mapping, offset: request.nr_offset, rings })
     }
@@ -221,30 +214,11 @@ impl Device {
                 let known = self.control(NETMAP_REQ_PORT_INFO_GET, "", &mut nmreq_port_info_get::default()).is_ok();
                 let ring =
                     name.ring.map_or("; is the name right?".to_owned(), |ring| format!("; has it a ring pair {ring}?"));
-                (Sysexit::Unavailable, if known { format!("invalid{ring}") } else { foreign_api("another") })
+                (Sysexit::Unavailable, if known { format!("invalid{ring}") } else { FOREIGN_API.to_owned() })
             }
             _ => (Sysexit::OsErr, "see the kernel's messages (dmesg)".to_owned()),
         };
         Failure::new(code, format!("{name}: netmap refused ({e}): {why}"))
-    }
-}
-
-fn foreign_api(found: &str) -> String {
-    format!(
-        "the kernel's netmap has interface version {found}, {} to {} are known here (this program asks for {NETMAP_API}): \
-         run FreeBSD 12.1 or newer, or a current netmap module",
-        KNOWN_APIS.start(),
-        KNOWN_APIS.end()
-    )
-}
-
-impl Mapping {
-    fn read_version(&self, offset: u64) -> Option<u32> {
-        let at = usize::try_from(offset).ok()?.checked_add(std::mem::offset_of!(netmap_if, ni_version))?;
-        let end = at.checked_add(size_of::<u32>()).filter(|&end| end <= self.map.len())?;
-        // SAFETY: the number lies within the mapping.
-        let bytes = unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(at), end - at) };
-        bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
     }
 }
 

@@ -1,0 +1,224 @@
+//! The machine that a test has for itself, and the programs that it runs there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{roles, system};
+
+/// The program that is tested.
+pub const PEN_DSR: &str = env!("CARGO_BIN_EXE_pen-dsr");
+/// Nothing here takes this long, unless it does not work. The machine may be an emulated one.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Says that the test `name` is left out, and why.
+pub fn skipped(name: &str, why: &str) {
+    println!("SKIPPED netmap::{name}: {why}");
+}
+
+/// Runs `body`, the test `name`, if the machine has netmap.
+pub fn machine(name: &'static str, body: impl FnOnce(&Machine)) {
+    roles::play_if_asked();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(e) = OpenOptions::new().read(true).write(true).open("/dev/netmap") {
+        let why = match e.kind() {
+            ErrorKind::NotFound => "no /dev/netmap".to_owned(),
+            _ => format!("/dev/netmap: {e}"),
+        };
+        return skipped(name, &why);
+    }
+    let directory = tempfile::Builder::new().prefix("pen-dsr-netmap-").tempdir().expect("a directory for the test");
+    // For the programs that become another user.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("own directory");
+    body(&Machine { name, directory: directory.keep() });
+}
+
+/// The machine, with a directory for the test's files.
+pub struct Machine {
+    pub name: &'static str,
+    pub directory: PathBuf,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|e| e == "log") {
+                    eprintln!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
+                }
+            }
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Machine {
+    /// A word that no other test uses in the name of a port: at most nine bytes.
+    pub fn word(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        format!("p{}{}", std::process::id() % 1_000_000, char::from(b'a' + (number % 26) as u8))
+    }
+
+    /// The path of a file of the test's, as text for a command line.
+    pub fn path(&self, file: &str) -> String {
+        self.directory.join(file).display().to_string()
+    }
+
+    /// Starts `command`, whose output goes to a log file of this name; ended when the returned value is dropped.
+    pub fn start(&self, name: &str, mut command: Command) -> Process {
+        let log = (0..).map(|n| self.directory.join(format!("{name}-{n}.log"))).find(|path| !path.exists());
+        let log = log.expect("a free name");
+        let file = File::create(&log).expect("a log file");
+        let both = file.try_clone().expect("a second handle");
+        let child = command.stdin(Stdio::null()).stdout(file).stderr(both).spawn();
+        Process { child: child.unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
+    }
+
+    /// Starts pen-dsr with this command line, which takes commands at [`Machine::ask`]; it works when this returns.
+    pub fn balancer(&self, line: &str) -> Process {
+        self.balancer_by(Command::new(PEN_DSR), line)
+    }
+
+    /// The same by `command`, which has its own way to call pen-dsr.
+    pub fn balancer_by(&self, mut command: Command, line: &str) -> Process {
+        command.args(["-C", &self.path("control")]).args(line.split_whitespace());
+        let process = self.start("pen-dsr", command);
+        wait_until("pen-dsr", || {
+            assert!(!process.has_ended(), "pen-dsr {line}:\n{}", process.output());
+            process.output().contains("commands are taken") && self.try_ask("status").status.success()
+        });
+        assert!(process.output().contains(": by netmap, "), "{}", process.output());
+        process
+    }
+
+    fn try_ask(&self, command: &str) -> Output {
+        let mut ctl = Command::new(PEN_DSR);
+        ctl.args(["ctl", "--json", "-C", &self.path("control")]).args(command.split_whitespace());
+        ctl.stdin(Stdio::null()).output().expect("pen-dsr runs")
+    }
+
+    /// What the balancer answers to `command`.
+    pub fn ask(&self, command: &str) -> serde_json::Value {
+        let output = self.try_ask(command);
+        assert!(output.status.success(), "ctl {command}: {}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("ctl {command}: {e}: {}", text(&output)))
+    }
+
+    /// A number of its statistics, such as `transmitted.frames`.
+    pub fn count(&self, name: &str) -> u64 {
+        let status = self.ask("status");
+        let found = name.split('.').fold(Some(&status), |at, word| at.and_then(|value| value.get(word)));
+        found.and_then(serde_json::Value::as_u64).unwrap_or_else(|| panic!("no {name} in {status}"))
+    }
+
+    /// Waits until the backend `name` is up.
+    pub fn wait_up(&self, name: &str) {
+        wait_until(&format!("{name} to be up"), || self.ask("servers").to_string().contains("up") && self.is_up(name));
+    }
+
+    fn is_up(&self, name: &str) -> bool {
+        let servers = self.ask("servers");
+        let all = servers.as_array().or_else(|| servers.get("servers").and_then(|all| all.as_array()));
+        let found = all.into_iter().flatten().find(|one| one.get("name").is_some_and(|n| n == name));
+        found.and_then(|one| one.get("state")).is_some_and(|state| state == "up")
+    }
+}
+
+/// A program that runs.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// What it has printed so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has printed what satisfies `test`.
+    pub fn wait_for(&self, what: &str, test: impl Fn(&str) -> bool) {
+        wait_until(what, || test(&self.output()));
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    fn has_ended(&self) -> bool {
+        // Not by waiting, which would need it for itself alone.
+        matches!(kill(self.id(), None), Err(Errno::ESRCH)) || system::is_zombie(self.pid())
+    }
+
+    fn id(&self) -> Pid {
+        Pid::from_raw(self.pid())
+    }
+
+    /// Sends a signal and waits for its end, and for that of the processes that it has started.
+    pub fn end_by(&mut self, signal: Signal) -> ExitStatus {
+        let children = system::children(self.pid());
+        kill(self.id(), signal).expect("it is there");
+        let status = self.end();
+        for child in children {
+            wait_until("the end of the keeper of the interface", || {
+                matches!(kill(Pid::from_raw(child), None), Err(Errno::ESRCH)) || system::is_zombie(child)
+            });
+        }
+        status
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waiting for a child") {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.output());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs `command`; what it printed. It has to succeed.
+pub fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, text(&output));
+    text(&output)
+}
+
+/// What a program printed.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Waits until `test` holds.
+pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !test() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(30));
+    }
+}
