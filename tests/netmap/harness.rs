@@ -99,7 +99,7 @@ impl Machine {
         let process = self.start("pen-dsr", command);
         wait_until("pen-dsr", || {
             assert!(!process.has_ended(), "pen-dsr {line}:\n{}", process.output());
-            process.output().contains("commands are taken") && self.try_ask("status").status.success()
+            self.try_ask("status").status.success()
         });
         assert!(process.output().contains(": by netmap, "), "{}", process.output());
         process
@@ -121,20 +121,15 @@ impl Machine {
     /// A number of its statistics, such as `transmitted.frames`.
     pub fn count(&self, name: &str) -> u64 {
         let status = self.ask("status");
-        let found = name.split('.').fold(Some(&status), |at, word| at.and_then(|value| value.get(word)));
-        found.and_then(serde_json::Value::as_u64).unwrap_or_else(|| panic!("no {name} in {status}"))
+        let found = name.split('.').fold(&status["counters"], |at, word| &at[word]);
+        found.as_u64().unwrap_or_else(|| panic!("no {name} in {status}"))
     }
 
-    /// Waits until the backend `name` is up.
-    pub fn wait_up(&self, name: &str) {
-        wait_until(&format!("{name} to be up"), || self.ask("servers").to_string().contains("up") && self.is_up(name));
-    }
-
-    fn is_up(&self, name: &str) -> bool {
+    /// What it says of the backend `name`: `state`, `mac`.
+    pub fn server(&self, name: &str, field: &str) -> String {
         let servers = self.ask("servers");
-        let all = servers.as_array().or_else(|| servers.get("servers").and_then(|all| all.as_array()));
-        let found = all.into_iter().flatten().find(|one| one.get("name").is_some_and(|n| n == name));
-        found.and_then(|one| one.get("state")).is_some_and(|state| state == "up")
+        let found = servers.as_array().and_then(|all| all.iter().find(|one| one["name"] == name));
+        found.and_then(|one| one[field].as_str()).unwrap_or_default().to_owned()
     }
 }
 

@@ -1,0 +1,65 @@
+//! Restarted a hundred times, by all ways to end: nothing is left behind.
+
+use nix::sys::signal::Signal;
+
+use crate::ends::End;
+use crate::harness::{Process, machine};
+use crate::load::{Load, VIP4, macs, words};
+use crate::nic::lab;
+use crate::system;
+
+const ENDS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL];
+const RESTARTS: usize = 100;
+const NIC_RESTARTS: usize = 10;
+
+fn end(balancer: &mut Process, by: Signal) {
+    let status = balancer.end_by(by);
+    assert_eq!(status.code(), (by != Signal::SIGKILL).then_some(0), "{by}: {}", balancer.output());
+}
+
+fn exists(interface: &str) -> bool {
+    nix::net::if_::if_nametoindex(interface).is_ok()
+}
+
+#[test]
+fn a_hundred_restarts_on_pipes_leave_nothing() {
+    machine("restarts::a_hundred_restarts_on_pipes_leave_nothing", |machine| {
+        let pipe = machine.word();
+        let before = system::netmap_state();
+        {
+            let mut ends = [End::open(&format!("netmap:{pipe}}}1")), End::open(&format!("netmap:{pipe}}}2"))];
+            let held = system::netmap_state();
+            let mut load = None;
+            for restart in 0..RESTARTS {
+                let mut balancer = machine
+                    .balancer(&format!("-i netmap:{pipe}{{1 -o netmap:{pipe}{{2 --flow-entries 1024 {}", words()));
+                let macs = macs(&balancer.output());
+                assert_eq!(ends[0].resolve(VIP4), macs[0]);
+                let load = load.get_or_insert_with(|| Load::new(macs[0]));
+                load.carry(&mut ends, (&[0], &[1]), macs[1], 100);
+                end(&mut balancer, ENDS[restart % ENDS.len()]);
+                assert_eq!(system::netmap_state(), held, "after {} restarts", restart + 1);
+            }
+        }
+        assert_eq!(system::netmap_state(), before, "with all ports closed");
+        assert!(!exists(&pipe), "the pipes' parent has gone with them");
+        // All of it can be had again.
+        drop([End::open(&format!("netmap:{pipe}}}1")), End::open(&format!("netmap:{pipe}{{1"))]);
+    });
+}
+
+#[test]
+fn restarts_on_an_interface_leave_nothing() {
+    lab("restarts::restarts_on_an_interface_leave_nothing", |lab| {
+        let (netmap, interface) = (system::netmap_state(), lab.segment.state("lb"));
+        for restart in 0..NIC_RESTARTS {
+            let mut balancer = lab.balancer("");
+            assert!(lab.is_served());
+            end(&mut balancer, ENDS[restart % ENDS.len()]);
+            // After KILL, its keeper has put it back when it has ended.
+            assert_eq!(lab.segment.state("lb"), interface, "after {} restarts", restart + 1);
+            assert_eq!(system::netmap_state(), netmap, "after {} restarts", restart + 1);
+        }
+        crate::harness::wait_until("the host alone", || lab.ping());
+    });
+}
