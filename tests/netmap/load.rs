@@ -17,6 +17,8 @@ pub const BACKENDS: [(&str, MacBytes); 3] = [
     ("10.77.0.12", [2, 0, 0, 0, 0x77, 0x12]),
     ("10.77.0.13", [2, 0, 0, 0, 0x77, 0x13]),
 ];
+/// Few, so that nobody waits for tables to be made.
+const SLOTS: u32 = 2003;
 const CLIENTS: usize = 1024;
 /// Frames on their way at a time: half of what a ring has room for.
 const WINDOW: usize = 512;
@@ -24,7 +26,7 @@ const WINDOW: usize = 512;
 /// The words of the command line that say what is balanced, with the backends' MACs.
 pub fn words() -> String {
     let backends = BACKENDS.map(|(name, mac)| format!("{name}@{}", show(mac)));
-    format!("{VIP4} --vip {VIP6} {}", backends.join(" "))
+    format!("--table-size {SLOTS} {VIP4} --vip {VIP6} {}", backends.join(" "))
 }
 
 /// A MAC as text.

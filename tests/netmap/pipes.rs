@@ -11,7 +11,15 @@ fn agree(machine: &Machine, account: &Account, frames: u32) {
     let frames = u64::from(frames);
     assert_eq!(account.by_backend.values().sum::<usize>() as u64, frames);
     assert_eq!(account.by_backend.len(), BACKENDS.len(), "all backends are used: {:?}", account.by_backend);
-    assert_eq!(machine.count("transmitted.frames"), frames, "{}", machine.ask("status"));
+    // It counts its answers to questions, too.
+    let own = machine.count("neighbor_answers");
+    assert_eq!(machine.count("transmitted.frames"), frames + own, "{}", machine.ask("status"));
+    let served = machine.ask("servers");
+    for (name, mac) in BACKENDS {
+        let counted = served.as_array().and_then(|all| all.iter().find(|one| one["name"] == name));
+        let counted = counted.and_then(|one| one["frames"].as_u64());
+        assert_eq!(counted, account.by_backend.get(&mac).map(|&frames| frames as u64), "{name}: {served}");
+    }
     assert_eq!((machine.count("send_failed"), machine.count("overrun")), (0, 0));
     assert_eq!(machine.count("dropped.malformed") + machine.count("dropped.looped"), 0);
 }

@@ -21,7 +21,7 @@ pub trait Kernel: Send {
     /// As for [`Kernel::sync_tx`].
     fn sync_rx(&mut self) -> io::Result<()>;
 
-    /// Waits until a tx ring has room, or `until` has come.
+    /// Waits until any tx ring of the registration has room, or `until` has come.
     fn drain(&mut self, until: Instant);
 
     /// Waits until one of `kernels` has something to read, or somebody calls the port's waker, or `until` has come; `None`

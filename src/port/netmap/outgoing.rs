@@ -1,6 +1,7 @@
 //! The tx rings of a worker: what is put into them, and what there is no room for.
 
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use netmap_sys::{NS_BUF_CHANGED, NS_MOREFRAG, ring_space};
@@ -9,8 +10,11 @@ use super::{Kernel, Ring, Slot};
 use crate::port::{Arm, Tally};
 use crate::wire::ether::{self, Mac};
 
-/// How long a full tx ring is waited for, once, before frames for it are given up.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// How long a batch waits for room in full tx rings, before frames for those are given up. Meanwhile what follows waits
+/// in the rx rings, and who sends it is held up by that.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Between two looks at a full tx ring.
+const PAUSE: Duration = Duration::from_micros(50);
 /// The shortest frame without its checksum (IEEE 802.3 section 4A.4.2). Not every NIC pads.
 const SHORTEST: u16 = 60;
 
@@ -53,11 +57,13 @@ pub(super) struct Outgoing<K> {
     transmit: Vec<Transmit>,
     back: Option<Mac>,
     pub(super) tally: Tally,
+    /// Until when this batch may wait for room.
+    patience: Option<Instant>,
 }
 
 impl<K: Kernel> Outgoing<K> {
     pub(super) fn new(kernels: Vec<K>, transmit: Vec<Transmit>, back: Option<Mac>) -> Outgoing<K> {
-        Outgoing { kernels, transmit, back, tally: Tally::default() }
+        Outgoing { kernels, transmit, back, tally: Tally::default(), patience: None }
     }
 
     /// Are there all these tx rings, and the registrations of all tx rings?
@@ -77,6 +83,7 @@ impl<K: Kernel> Outgoing<K> {
     /// Looks at the rings anew: the kernel may have set one up again.
     #[inline]
     pub(super) fn refresh(&mut self) {
+        self.patience = None;
         for tx in &mut self.transmit {
             if tx.jammed {
                 // An error shows at the next sync, too.
@@ -133,21 +140,26 @@ impl<K: Kernel> Outgoing<K> {
     #[cold]
     fn make_room(&mut self, out: usize, slots: u32) -> bool {
         let tx = &mut self.transmit[out];
-        let kernel = tx.kernel;
-        if !tx.jammed {
-            tx.ring.release_to(tx.head);
+        let kernel = &mut self.kernels[tx.kernel];
+        tx.ring.release_to(tx.head);
+        while !tx.jammed {
             // An error shows at the next sync, too.
-            let _ = self.kernels[kernel].sync_tx();
+            let _ = kernel.sync_tx();
             (tx.head, tx.tail) = tx.ring.bounds();
-            if tx.space() < slots {
-                K::drain(&mut self.kernels[kernel], Instant::now() + PATIENCE);
-                (tx.head, tx.tail) = tx.ring.bounds();
+            if tx.space() >= slots {
+                return true;
             }
-            tx.jammed = tx.space() < slots;
+            let until = *self.patience.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if Instant::now() >= until {
+                tx.jammed = true;
+                break;
+            }
+            kernel.drain(until);
+            // Where the registration has other tx rings, these may have room while this one has none.
+            thread::sleep(PAUSE);
         }
-        let room = tx.space() >= slots;
-        self.tally.send_failed += u64::from(!room);
-        room
+        self.tally.send_failed += 1;
+        false
     }
 
     /// Tells the kernel what has been put into the tx rings.
