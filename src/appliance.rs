@@ -33,6 +33,9 @@ pub use ground::Ground;
 use opening::{Drives, Prepared};
 use workers::{Stock, Workers};
 
+/// Seconds with a link in which nothing is taken from a tx ring, until the interface is opened anew.
+const STUCK_LOOKS: u32 = 10;
+
 /// The balancer.
 pub struct Appliance {
     config: Config,
@@ -59,6 +62,8 @@ pub struct Appliance {
     last_failure: Option<Failure>,
     /// Has it been said that frames come with unfinished checksums?
     finishing: bool,
+    /// How many looks in a row have found a tx ring that nothing is taken from.
+    stuck: u32,
 }
 
 impl Appliance {
@@ -94,6 +99,7 @@ impl Appliance {
             peer_heard: None,
             broken: None,
             finishing: false,
+            stuck: 0,
             drives: Drives::default(),
             director,
             config,
@@ -226,6 +232,9 @@ impl Appliance {
             }
             return;
         }
+        if self.serving.as_ref().is_some_and(|serving| !serving.are_alive()) {
+            return self.stop_serving(&format!("{}: a worker has ended", self.ground.name()));
+        }
         let known = &self.ground;
         let name = known.name();
         match found {
@@ -236,6 +245,13 @@ impl Appliance {
                 } else if !ground.is_running() && known.is_running() {
                     error!("{name}: the link is down; until it is back, every backend counts as what it was");
                     self.director.link_down();
+                }
+                self.stuck = if counters.stuck.get() > 0 && ground.is_running() { self.stuck + 1 } else { 0 };
+                if self.stuck >= STUCK_LOOKS {
+                    self.stuck = 0;
+                    return self.stop_serving(&format!(
+                        "{name}: its tx ring has been full for {STUCK_LOOKS} s, with a link: opening it anew"
+                    ));
                 }
                 let segment = ground.segment(&self.config);
                 if self.director.segment() != &segment {

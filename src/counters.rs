@@ -24,6 +24,12 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).saturating_sub(n), Relaxed);
     }
 
+    /// Makes it `n`.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
     /// The count so far.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
@@ -172,6 +178,8 @@ pub struct Counters {
     pub ring_errors: Counter,
     /// Frames that came with unfinished checksums, which were finished (netmap).
     pub finished: Counter,
+    /// 1 while there is a tx ring that nothing is taken from (netmap).
+    pub stuck: Counter,
 }
 
 impl Counters {
@@ -196,6 +204,7 @@ impl Counters {
             bad_slots: Counter::default(),
             ring_errors: Counter::default(),
             finished: Counter::default(),
+            stuck: Counter::default(),
         }
     }
 
@@ -206,6 +215,14 @@ impl Counters {
             vip.count(bytes);
             backend.count(bytes);
         }
+    }
+
+    /// Counts a frame of `bytes` bytes that was received, forwarded and transmitted.
+    #[inline]
+    pub fn passed(&self, vip: usize, backend: usize, bytes: usize) {
+        self.received.count(bytes);
+        self.transmitted.count(bytes);
+        self.forwarded(vip, backend, bytes);
     }
 
     /// The counter of frames dropped for `reason`.

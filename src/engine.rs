@@ -23,7 +23,7 @@ pub use tarpit::networks as tarpit_networks;
 
 use crate::counters::Counters;
 use crate::hold::{Hold, Waiting};
-use crate::lb::flow::{Flow, FlowTable, Memory, Record};
+use crate::lb::flow::{Flow, FlowTable, Memory, Record, Route, Settled};
 use crate::lb::fragment::{self, Destination, FragmentTable, Key};
 use crate::lb::limit::Bucket;
 use crate::lb::{Seed, Tables};
@@ -187,6 +187,7 @@ impl Engine {
             self.flows.set_timeouts(&tables.settings().timeouts);
         }
         self.flows.share(tables.settings().shares);
+        self.flows.forget_shortcuts();
         self.tables = tables;
         let tables = Arc::clone(&self.tables);
         self.release(|waiting| match waiting {
@@ -216,6 +217,16 @@ impl Engine {
     /// what it asked.
     #[inline]
     pub fn handle_frame(&mut self, frame: &mut [u8]) -> Verdict {
+        if let Some(taken) = self.flows.take_shortcut(frame) {
+            self.counters.passed(taken.vip, taken.backend, frame.len());
+            return Verdict::Transmit;
+        }
+        self.handle_at_length(frame)
+    }
+
+    /// The same, for any frame.
+    #[inline(never)]
+    fn handle_at_length(&mut self, frame: &mut [u8]) -> Verdict {
         let verdict = self.decide(frame);
         self.count(frame.len(), verdict);
         verdict
@@ -323,9 +334,12 @@ impl Engine {
                 let flow = flow_of(&header, ports);
                 let signal = steer::signal(header.protocol, flags);
                 match steer::steer(tables, flows, service, &flow, signal) {
-                    Steered::Backend { index, opened } => {
+                    Steered::Backend { index, opened, settled } => {
                         if opened {
                             self.recent.note(flow.client, index, self.now);
+                        }
+                        if let Some(settled) = settled.filter(|_| eth.payload == ether::HEADER_LEN) {
+                            self.shorten(frame, vip, index, &settled);
                         }
                         self.forward(frame, vip, index)
                     }
@@ -340,6 +354,18 @@ impl Engine {
             protocol::ICMPV6 if header.source.is_ipv6() => self.icmp(frame, eth, vip, &header),
             _ => Verdict::Host,
         }
+    }
+
+    /// Lets further frames like `frame` take a shortcut.
+    #[inline(never)]
+    fn shorten(&mut self, frame: &[u8], vip: usize, index: usize, settled: &Settled) {
+        let Some(Mac(backend)) = self.tables.backend(index).and_then(|backend| backend.mac) else {
+            return;
+        };
+        let mut addresses = [0; 12];
+        ether::readdress(&mut addresses, Mac(backend), self.station.back);
+        let vip = self.tables.vips()[vip].number as u32;
+        self.flows.keep_shortcut(frame, settled, Route { addresses, vip });
     }
 
     /// A part of a datagram for a VIP: all parts go where the first one goes.
@@ -386,7 +412,7 @@ impl Engine {
             // A ping too long to answer in place: a backend has the VIP, it reassembles and answers.
             protocol::ICMP | protocol::ICMPV6 => tables.vips()[vip].services.first().map(|service| {
                 let backend = service.current.choose(header.source, 0).backend;
-                backend.map_or(Steered::NoBackend, |index| Steered::Backend { index, opened: false })
+                backend.map_or(Steered::NoBackend, |index| Steered::Backend { index, opened: false, settled: None })
             }),
             _ => None,
         };

@@ -59,6 +59,8 @@ pub fn run(mut port: impl Port, mut engine: Engine, busy_poll: Duration, channel
     if let Err(e) = carry(&mut port, &mut engine, busy_poll, &mut recorded, channels) {
         let _ = channels.reports.try_send(Report::Failed(e));
     }
+    // What was just decided about still leaves.
+    let _ = port.wait(Some(Instant::now()));
     record(&mut port, &engine, &mut recorded);
     engine.into_memory()
 }
@@ -122,5 +124,6 @@ fn record(port: &mut impl Port, engine: &Engine, recorded: &mut Tally) {
     counters.bad_slots.add(tally.bad_slots.saturating_sub(recorded.bad_slots));
     counters.ring_errors.add(tally.ring_errors.saturating_sub(recorded.ring_errors));
     counters.finished.add(tally.finished.saturating_sub(recorded.finished));
+    counters.stuck.set(u64::from(tally.stuck));
     *recorded = tally;
 }

@@ -10,3 +10,5 @@ mod frames;
 mod golden;
 #[path = "common/invariants.rs"]
 mod invariants;
+#[path = "properties/shortcuts.rs"]
+mod shortcuts;

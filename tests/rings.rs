@@ -14,6 +14,8 @@ mod random;
 #[path = "rings/stress.rs"]
 mod stress;
 
+use std::time::Instant;
+
 use golden::frames::Packet;
 use golden::{Outcome, config};
 use harness::{Bench, CLIENT, forwarded, syn_to};
@@ -41,9 +43,11 @@ fn netmap_port() -> impl FnMut(&[u8]) -> Outcome {
             verdict
         });
         assert_eq!(shown.expect("the model does not fail"), 1);
+        ports[0].wait(Some(Instant::now())).expect("the model does not fail");
         let mut sent = front.take_sent(0);
         while let Some(own) = engines[0].poll_transmit() {
             ports[0].send(&own).expect("the model does not fail");
+            ports[0].wait(Some(Instant::now())).expect("the model does not fail");
             let frames = front.take_sent(0);
             assert!(frames.len() == 1 && frames[0].len() == own.len().max(60), "padded");
             sent.push(frames[0][..own.len()].to_vec());
@@ -71,6 +75,7 @@ fn a_forwarded_frame_is_not_copied_its_buffer_changes_the_slot() {
                 Verdict::Transmit
             })
             .unwrap();
+        bench.ports[0].wait(Some(Instant::now())).unwrap();
     }
     assert_eq!(bench.front.take_sent(0).len(), 20);
     // Those that were sent came back as places for others: with copies it would be the same eight all the time.
@@ -139,6 +144,7 @@ fn a_dedicated_nic_keeps_frames_for_the_host_from_it() {
 fn what_we_originate_is_padded_to_the_shortest_frame() {
     let mut bench = Bench::one_arm(Shape { pairs: 1, host: true, slots: 16 });
     bench.ports[0].send(&[0xaa; 42]).unwrap();
+    bench.drive();
     let sent = bench.front.take_sent(0);
     assert_eq!(sent, vec![[[0xaa; 42].as_slice(), &[0; 18]].concat()]);
     bench.check();

@@ -46,7 +46,8 @@ impl Ground {
         Ok(Ground { front, back })
     }
 
-    fn all(&self) -> impl Iterator<Item = &Interface> {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Interface> {
         std::iter::once(&self.front).chain(&self.back)
     }
 
@@ -109,10 +110,11 @@ impl Ground {
     }
 }
 
-/// A MAC for a port that has none: always the same for the same name, and of those that anybody may give (IEEE 802c).
+/// A MAC for a port that has none: always the same for the same name on the same host, and of those that anybody may give
+/// (IEEE 802c).
 fn mac_of(name: &str) -> Mac {
     let mut hasher = SipHasher13::new();
-    name.hash(&mut hasher);
+    (nix::unistd::gethostname().unwrap_or_default(), name).hash(&mut hasher);
     let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
     Mac([2, a, b, c, d, e])
 }

@@ -133,6 +133,10 @@ impl Appliance {
         let surroundings = Surroundings { wanted, vips, filters: None, memberships, ingress: None };
         let lines: Vec<Line> =
             ports.into_iter().map(|(port, waker)| Line { port: AnyPort::Netmap(Box::new(port)), waker }).collect();
+        if let Some(unused) = self.config.process.cpus.0.get(lines.len()..).filter(|unused| !unused.is_empty()) {
+            let unused: Vec<String> = unused.iter().map(ToString::to_string).collect();
+            warn!("{}: too few ring pairs for all of --cpus: {} stay unused", self.ground.name(), unused.join(", "));
+        }
         if running {
             self.await_link();
         }
@@ -163,6 +167,21 @@ impl Appliance {
             )
         };
         if process.no_ifconfig {
+            let needs_all = process.vip_mac.is_some_and(|mac| mac != self.ground.front.mac);
+            for interface in self.ground.all().filter(|interface| interface.index != 0) {
+                let promiscuous = !needs_all || interface.mac != self.ground.front.mac || interface.is_promiscuous();
+                if !interface.is_up() || !promiscuous {
+                    return Err(Failure::new(
+                        Sysexit::Config,
+                        format!(
+                            "{}: it has to be {}: {}, or leave --no-ifconfig out",
+                            interface.name,
+                            if promiscuous { "up" } else { "up, and promiscuous for the VIPs' own MAC" },
+                            os::up_remedy(&interface.name, !promiscuous),
+                        ),
+                    ));
+                }
+            }
             for name in &names {
                 if let Some(on) = os::active_offloads(name).map_err(|e| refused(name, &e))? {
                     return Err(Failure::new(

@@ -18,15 +18,22 @@ pub(super) struct Surroundings {
     pub(super) vips: Vec<VipConfig>,
     /// Of a port that has them.
     pub(super) filters: Option<FilterControl>,
-    pub(super) memberships: Option<Memberships>,
+    pub(super) memberships: Vec<Memberships>,
     pub(super) ingress: Option<IngressDrop>,
 }
 
 impl Appliance {
-    /// Joins the groups of what is wanted, on the interface where the clients are; a port that is on none takes all.
-    pub(super) fn join(&self, wanted: &Wanted, extra: Option<Mac>) -> io::Result<Option<Memberships>> {
-        let index = self.ground.front.index;
-        (index != 0).then(|| Memberships::join(index, wanted, extra)).transpose()
+    /// Joins the groups of what is wanted, where it is asked for: of VIPs where the clients are, of the checks' sources
+    /// where the backends are. A port that is on no interface takes all.
+    pub(super) fn join(&self, wanted: &Wanted, extra: Option<Mac>) -> io::Result<Vec<Memberships>> {
+        let (front, back) = (self.ground.front.index, self.ground.backends().index);
+        let mut parts = vec![(front, wanted.clone(), extra)];
+        if back != front {
+            let sources = std::mem::take(&mut parts[0].1.probe_sources);
+            parts.push((back, Wanted { probe_sources: sources, ..Wanted::default() }, None));
+        }
+        let on_interfaces = parts.into_iter().filter(|(index, ..)| *index != 0);
+        on_interfaces.map(|(index, wanted, extra)| Memberships::join(index, &wanted, extra)).collect()
     }
 
     pub(super) fn keep_from_host(&self, interface: &Interface, wanted: &Wanted) -> Option<IngressDrop> {

@@ -63,38 +63,43 @@ impl Stock {
 
     /// Sees to it that there is enough for so many workers. Each has a file of its own: `FILE`, `FILE.1`, `FILE.2`...
     pub(super) fn provide(&mut self, workers: usize) -> Result<(), Failure> {
-        let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
         while self.memories.len() < workers {
-            let number = self.memories.len();
-            let memory = match &self.flow_file {
-                None => {
-                    let (Key::Own(key) | Key::Shared(key)) = self.key;
-                    Memory::fresh(self.shape, key).map_err(no_memory)?
-                }
-                Some(path) => {
-                    let path = numbered(path, number);
-                    let (mut file, mut kept) = FlowFile::open(&path, self.shape, self.key)?;
-                    if number == 0 {
-                        self.seats.clone_from(&kept.seats);
-                    } else if kept.seats != self.seats && kept.discarded.is_none() && !kept.seats.is_empty() {
-                        // Its flows would be taken for other backends'.
-                        drop((file, kept));
-                        std::fs::remove_file(&path)
-                            .map_err(|e| Failure::new(Sysexit::OsErr, format!("{}: {e}", path.display())))?;
-                        (file, kept) = FlowFile::open(&path, self.shape, self.key)?;
-                        kept.discarded = Some("it is not of the same time as the first worker's".to_owned());
-                    }
-                    if let Some(why) = kept.discarded {
-                        warn!("flow file {}: begun anew: {why}", path.display());
-                    }
-                    self.files.push(file);
-                    kept.memory
-                }
-            };
+            let memory = self.memory(self.memories.len())?;
             self.memories.push(Some(memory));
             self.counters.push(Arc::new(Counters::new(MOST_BACKENDS, MOST_VIPS)));
         }
         Ok(())
+    }
+
+    /// Another memory for a worker whose own is gone.
+    fn renew(&mut self, worker: usize) -> Result<(), Failure> {
+        let (Key::Own(key) | Key::Shared(key)) = self.key;
+        self.memories[worker] = Some(Memory::fresh(self.shape, key).map_err(no_memory)?);
+        Ok(())
+    }
+
+    fn memory(&mut self, worker: usize) -> Result<Memory, Failure> {
+        let Some(path) = &self.flow_file else {
+            let (Key::Own(key) | Key::Shared(key)) = self.key;
+            return Memory::fresh(self.shape, key).map_err(no_memory);
+        };
+        let path = numbered(path, worker);
+        let (mut file, mut kept) = FlowFile::open(&path, self.shape, self.key)?;
+        if worker == 0 {
+            self.seats.clone_from(&kept.seats);
+        } else if kept.seats != self.seats && kept.discarded.is_none() && !kept.seats.is_empty() {
+            // Its flows would be taken for other backends'.
+            drop((file, kept));
+            let failed = |e: io::Error| Failure::new(Sysexit::OsErr, format!("{}: {e}", path.display()));
+            std::fs::remove_file(&path).map_err(failed)?;
+            (file, kept) = FlowFile::open(&path, self.shape, self.key)?;
+            kept.discarded = Some("it is not of the same time as the first worker's".to_owned());
+        }
+        if let Some(why) = kept.discarded {
+            warn!("flow file {}: begun anew: {why}", path.display());
+        }
+        self.files.push(file);
+        Ok(kept.memory)
     }
 
     /// The files that flows are kept in, by worker.
@@ -119,6 +124,10 @@ impl Stock {
             all => Arc::new(Counters::total(all)),
         }
     }
+}
+
+fn no_memory(e: io::Error) -> Failure {
+    Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"))
 }
 
 fn numbered(path: &Path, worker: usize) -> PathBuf {
@@ -158,8 +167,8 @@ impl Workers {
         let busy_poll = Duration::from_micros(u64::from(process.busy_poll));
         let mut workers = Workers { each: Vec::new(), reports, records, surroundings };
         for (number, line) in lines.into_iter().enumerate() {
-            let memory = stock.memories.get_mut(number).and_then(Option::take);
-            let Some(memory) = memory else {
+            let Some(memory) = stock.memories.get_mut(number).and_then(Option::take) else {
+                workers.stop(stock);
                 return Err(Failure::new(Sysexit::OsErr, "the flow table's memory is gone"));
             };
             let engine = engine(memory, Arc::clone(&stock.counters[number]));
@@ -179,8 +188,15 @@ impl Workers {
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(work);
-            let thread = thread.map_err(|e| Failure::new(Sysexit::OsErr, format!("no thread: {e}")))?;
-            workers.each.push(Worker { commands, waker: line.waker, thread });
+            match thread {
+                Ok(thread) => workers.each.push(Worker { commands, waker: line.waker, thread }),
+                Err(e) => {
+                    workers.stop(stock);
+                    // What the thread was to remember went with it.
+                    stock.renew(number)?;
+                    return Err(Failure::new(Sysexit::OsErr, format!("no thread: {e}")));
+                }
+            }
         }
         Ok(workers)
     }
@@ -189,10 +205,17 @@ impl Workers {
     pub(super) fn tell(&self, command: Command) -> bool {
         match command {
             Command::Install(tables) => {
-                self.each.iter().all(|worker| worker.commands.send(Command::Install(Arc::clone(&tables))).is_ok())
+                let told = |worker: &&Worker| worker.commands.send(Command::Install(Arc::clone(&tables))).is_ok();
+                // All of them, whatever has become of one.
+                self.each.iter().filter(told).count() == self.each.len()
             }
             other => self.each.first().is_some_and(|worker| worker.commands.send(other).is_ok()),
         }
+    }
+
+    /// Are all of them still at work? One that has panicked could not say so.
+    pub(super) fn are_alive(&self) -> bool {
+        self.each.iter().all(|worker| !worker.thread.is_finished())
     }
 
     /// They look at what they were told.

@@ -37,6 +37,7 @@ impl Counters {
             bad_slots,
             ring_errors,
             finished,
+            stuck,
         } = self;
         received.add_to(&total.received);
         transmitted.add_to(&total.transmitted);
@@ -57,6 +58,7 @@ impl Counters {
             (bad_slots, &total.bad_slots),
             (ring_errors, &total.ring_errors),
             (finished, &total.finished),
+            (stuck, &total.stuck),
         ] {
             all.add(one.get());
         }

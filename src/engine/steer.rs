@@ -1,6 +1,6 @@
 //! Which backend a packet of a service goes to: the one that has its flow, or the one that is chosen for it.
 
-use crate::lb::flow::{Flow, FlowTable, Signal, Stage};
+use crate::lb::flow::{Flow, FlowTable, Settled, Signal, Stage};
 use crate::lb::{Service, Tables};
 use crate::wire::ip::protocol;
 use crate::wire::l4::flags;
@@ -14,6 +14,8 @@ pub(super) enum Steered {
         index: usize,
         /// The packet opened a flow.
         opened: bool,
+        /// The flow is one of which more packets change nothing, and may be given a shortcut.
+        settled: Option<Settled>,
     },
     /// Nobody is in service.
     NoBackend,
@@ -49,8 +51,8 @@ pub(super) fn steer(tables: &Tables, flows: &mut FlowTable, service: &Service, f
     if let Some(found) = found {
         let opens_another = signal == Signal::Open && (found.stage.is_over() || found.stage == Stage::Adopted);
         if !opens_another && tables.keeps_flows(found.owner) {
-            flows.refresh(tag, found, signal);
-            return Steered::Backend { index: usize::from(found.owner.backend), opened: false };
+            let settled = flows.refresh(tag, found, signal);
+            return Steered::Backend { index: usize::from(found.owner.backend), opened: false, settled };
         }
     }
     if !service.admits(flow.client) {
@@ -80,7 +82,7 @@ pub(super) fn steer(tables: &Tables, flows: &mut FlowTable, service: &Service, f
         // client says anything, the flow goes on.
         Some(_) => {}
     }
-    Steered::Backend { index, opened: opens }
+    Steered::Backend { index, opened: opens, settled: None }
 }
 
 /// Which backend has `flow`, of which an ICMP error tells; nothing is remembered.

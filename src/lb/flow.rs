@@ -10,6 +10,7 @@
 
 mod key;
 mod memory;
+mod shortcut;
 mod stage;
 mod timeouts;
 
@@ -17,10 +18,12 @@ use std::time::{Duration, Instant};
 
 pub use key::{Flow, Tag};
 pub use memory::{Memory, Shape};
+pub use shortcut::{Route, Settled, Taken};
 pub use stage::{Signal, Stage};
 pub use timeouts::Timeouts;
 
 use memory::{Entry, Set, WAYS};
+use shortcut::Shortcuts;
 use timeouts::Limits;
 
 use crate::counters::FlowCounters;
@@ -91,6 +94,7 @@ pub struct FlowTable {
     tick: u32,
     cursor: usize,
     swept: Instant,
+    shortcuts: Shortcuts,
     /// What another balancer is to be told, if one is.
     records: Option<Vec<Record>>,
 }
@@ -107,6 +111,7 @@ impl FlowTable {
     ) -> FlowTable {
         let shape = memory.shape();
         let base = memory.age().as_millis() as u64 / TICK_MS;
+        let shortcuts = Shortcuts::new(shape.main_entries(), memory.key());
         let mut table = FlowTable {
             memory,
             shape,
@@ -117,6 +122,7 @@ impl FlowTable {
             tick: base as u32,
             cursor: 0,
             swept: now,
+            shortcuts,
             records: None,
         };
         if table.memory.is_inherited() {
@@ -202,14 +208,14 @@ impl FlowTable {
     /// Puts a flow that was last seen at the tick `seen` into the main table, and says whether there was room.
     fn settle(&mut self, tag: Tag, owner: Owner, stage: Stage, seen: u32) -> bool {
         let (main, _) = self.shape.places(tag);
-        let (limits, tick) = (self.limits, self.tick);
+        let (limits, tick) = (&self.limits, self.tick);
         let set = &mut self.memory.sets()[main];
-        let Some(way) = room(set, &limits, tick) else {
+        let Some(way) = room(set, limits, tick) else {
             self.counters.full.add(1);
             return false;
         };
         // One that has expired is not pushed out by anybody.
-        let evicts = set.tags[way] != 0 && !is_expired(&limits, tick, &set.entries[way]);
+        let evicts = set.tags[way] != 0 && !is_expired(limits, tick, &set.entries[way]);
         self.counters.evicted.add(u64::from(evicts));
         put(&self.counters, set, way, tag, entry(owner, stage, seen));
         true
@@ -271,13 +277,12 @@ impl FlowTable {
     #[inline]
     pub fn find(&mut self, tag: Tag) -> Option<Found> {
         let (main, nursery) = self.shape.places(tag);
-        let (limits, tick) = (self.limits, self.tick);
         let sets = self.memory.sets();
         for index in [main, nursery] {
             let set = &mut sets[index];
             if let Some(way) = way_of(set, tag) {
                 let entry = &set.entries[way];
-                if is_expired(&limits, tick, entry) {
+                if is_expired(&self.limits, self.tick, entry) {
                     forget(&self.counters, set, way);
                     continue;
                 }
@@ -288,9 +293,22 @@ impl FlowTable {
         None
     }
 
-    /// A packet that says `signal` belongs to the flow `tag`, which was `found`.
+    /// A packet that says `signal` belongs to the flow `tag`, which was `found`. If more of the like would change nothing
+    /// but the time, and it is time for [`FlowTable::keep_shortcut`], says what that needs.
     #[inline]
-    pub fn refresh(&mut self, tag: Tag, found: Found, signal: Signal) {
+    pub fn refresh(&mut self, tag: Tag, found: Found, signal: Signal) -> Option<Settled> {
+        let Found { owner, stage, place } = found;
+        let is_settled = matches!((stage, signal), (Stage::Established, Signal::Segment) | (Stage::Udp, _));
+        if is_settled && place.set < self.shape.main {
+            self.memory.sets()[place.set].entries[place.way].seen = self.tick;
+            return self.shortcuts.is_due().then_some(Settled { tag, owner, stage, place });
+        }
+        self.progress(tag, found, signal);
+        None
+    }
+
+    /// As [`FlowTable::refresh`], for a flow that may come to another stage.
+    fn progress(&mut self, tag: Tag, found: Found, signal: Signal) {
         let Place { set: index, way } = found.place;
         let tick = self.tick;
         let proof = (PROOF.as_millis() as u64 / TICK_MS) as u32;
@@ -336,9 +354,9 @@ impl FlowTable {
             Signal::Finish | Signal::Reset => return,
         };
         let (_, nursery) = self.shape.places(tag);
-        let (limits, tick) = (self.limits, self.tick);
+        let (limits, tick) = (&self.limits, self.tick);
         let set = &mut self.memory.sets()[nursery];
-        let way = match (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(&limits, tick, &set.entries[way])) {
+        let way = match (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(limits, tick, &set.entries[way])) {
             Some(way) => way,
             None => {
                 self.counters.displaced.add(1);
@@ -395,7 +413,11 @@ fn entry(owner: Owner, stage: Stage, tick: u32) -> Entry {
 
 #[inline]
 fn way_of(set: &Set, tag: Tag) -> Option<usize> {
-    // Without a way out in the middle, so that it becomes a few vector instructions.
+    // Sets are filled from the front.
+    if set.tags[0] == tag.0 {
+        return Some(0);
+    }
+    // Without a way out in the middle: where a flow is cannot be foretold.
     let mut hits = 0u32;
     for (way, candidate) in set.tags.iter().enumerate() {
         hits |= u32::from(*candidate == tag.0) << way;

@@ -5,6 +5,7 @@ pub mod flow;
 pub mod fragment;
 pub mod limit;
 pub mod maglev;
+mod sip;
 pub mod tables;
 
 use std::fmt;
@@ -62,24 +63,16 @@ impl FromStr for Seed {
 
 /// Hashes clients: SipHash-1-3 of the address in network order (4 or 16 bytes), followed by the port in network order
 /// (2 bytes) if that takes part.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientHash {
     seed: Seed,
-    hasher: SipHasher13,
     with_port: bool,
-}
-
-impl PartialEq for ClientHash {
-    fn eq(&self, other: &ClientHash) -> bool {
-        (self.seed, self.with_port) == (other.seed, other.with_port)
-    }
 }
 
 impl ClientHash {
     /// A hash keyed by `seed`; `with_port` takes the client's port in (`-r`).
     pub fn new(seed: Seed, with_port: bool) -> ClientHash {
-        let (k0, k1) = seed.keys();
-        ClientHash { seed, hasher: SipHasher13::new_with_keys(k0, k1), with_port }
+        ClientHash { seed, with_port }
     }
 
     /// Does the client's port take part?
@@ -90,24 +83,23 @@ impl ClientHash {
     /// The hash of a client.
     #[inline]
     pub fn of(&self, client: IpAddr, port: u16) -> u64 {
-        let mut bytes = [0u8; 18];
-        let length = match client {
+        let key = self.seed.keys();
+        let port = u64::from(port.swap_bytes());
+        match client {
             IpAddr::V4(address) => {
-                bytes[..4].copy_from_slice(&address.octets());
-                4
+                let address = u64::from(u32::from_le_bytes(address.octets()));
+                if self.with_port {
+                    sip::hash(key, [], port << 32 | address, 6)
+                } else {
+                    sip::hash(key, [], address, 4)
+                }
             }
             IpAddr::V6(address) => {
-                bytes[..16].copy_from_slice(&address.octets());
-                16
+                let address = u128::from_le_bytes(address.octets());
+                let words = [address as u64, (address >> 64) as u64];
+                if self.with_port { sip::hash(key, words, port, 2) } else { sip::hash(key, words, 0, 0) }
             }
-        };
-        let length = if self.with_port {
-            bytes[length..length + 2].copy_from_slice(&port.to_be_bytes());
-            length + 2
-        } else {
-            length
-        };
-        self.hasher.hash(&bytes[..length])
+        }
     }
 }
 
@@ -130,6 +122,13 @@ mod tests {
         let hash = ClientHash::new(Seed(0x0706050403020100_0f0e0d0c0b0a0908), true);
         let reference = SipHasher13::new_with_keys(0x0706050403020100, 0x0f0e0d0c0b0a0908);
         assert_eq!(hash.of("1.2.3.4".parse().unwrap(), 0x0506), reference.hash(&[1, 2, 3, 4, 5, 6]));
+        let bytes: [u8; 18] = std::array::from_fn(|n| n as u8 + 1);
+        let v6 = |length: usize| reference.hash(&bytes[..length]);
+        let address = "102:304:506:708:90a:b0c:d0e:f10".parse().unwrap();
+        assert_eq!(hash.of(address, 0x1112), v6(18));
+        let plain = ClientHash { with_port: false, ..hash };
+        assert_eq!(plain.of(address, 0x1112), v6(16));
+        assert_eq!(plain.of("1.2.3.4".parse().unwrap(), 0x0506), v6(4));
     }
 
     #[test]

@@ -80,6 +80,16 @@ impl Interface {
         Interface { name: name.to_owned(), index: 0, mac, ipv4, ipv6, link_local: None, running: true, pnet }
     }
 
+    /// Has somebody brought it up?
+    pub fn is_up(&self) -> bool {
+        self.pnet.is_up()
+    }
+
+    /// Does it take frames for any MAC?
+    pub fn is_promiscuous(&self) -> bool {
+        self.pnet.flags & libc::IFF_PROMISC as u32 != 0
+    }
+
     /// Does the interface itself have `address`?
     pub fn has(&self, address: IpAddr) -> bool {
         self.pnet.ips.iter().any(|network| network.ip() == address)

@@ -52,6 +52,8 @@ pub struct Tally {
     pub bad_slots: u64,
     /// How often a ring was in error: set up anew by the kernel, or its interface being reset (netmap).
     pub ring_errors: u64,
+    /// Is there a ring that has had no room for a while, and has none now (netmap)?
+    pub stuck: bool,
     /// Not lost: they came with unfinished checksums, which were finished (netmap).
     pub finished: u64,
 }

@@ -40,6 +40,9 @@ use crate::wire::checksum::{self, Finish};
 
 /// Between two looks at rings that are in error.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// After something was sent, the rings are looked at once more after so long: what an emulated adapter or a pipe had no
+/// room for is sent then.
+const LATE: Duration = Duration::from_millis(2);
 /// Rings in error for so long will not recover.
 const HOPELESS: Duration = Duration::from_secs(5);
 /// The longest frame in several slots that is put together.
@@ -88,17 +91,54 @@ impl<K: Kernel> NetmapPort<K> {
         })
     }
 
-    /// Learns what has come, unless that is known already, and gives back what has been read.
+    /// Learns what has come, unless that is known already, gives back what has been read, and sends what has been put into
+    /// the tx rings.
     fn refresh(&mut self, budget: usize) -> io::Result<()> {
         let waiting = || self.receive.iter().map(|r| r.ring.space() as usize).sum::<usize>();
-        if !std::mem::take(&mut self.fresh) && waiting() < budget {
-            for kernel in &mut self.outgoing.kernels {
-                if let Err(e) = kernel.sync_rx() {
-                    note(&mut self.outgoing.tally, &mut self.failing, e)?;
-                }
+        if self.outgoing.has_filled() || (!self.fresh && waiting() < budget) {
+            self.poll(Some(Instant::now()))?;
+        }
+        self.fresh = false;
+        self.outgoing.refresh();
+        self.outgoing.check()
+    }
+
+    /// One `poll`: it syncs all rings, both ways. Not by ioctls: those would be two calls, and ask emulated adapters to
+    /// return each sent slot at once, which some (epair) cannot.
+    fn poll(&mut self, until: Option<Instant>) -> io::Result<()> {
+        self.outgoing.publish();
+        let polled = K::poll(&mut self.outgoing.kernels, &self.wake, until)?;
+        if polled.woken {
+            self.wake.clear();
+        }
+        self.fresh = polled.ready;
+        if polled.failed {
+            return self.ail();
+        }
+        self.failing = None;
+        Ok(())
+    }
+
+    /// A ring is in error. Set up anew by the kernel, it goes on at once; in an interface that is being reset, later; in
+    /// one that has gone, never.
+    #[cold]
+    fn ail(&mut self) -> io::Result<()> {
+        self.outgoing.tally.ring_errors += 1;
+        for kernel in &mut self.outgoing.kernels {
+            match kernel.sync_rx().map_err(|e| (e.raw_os_error().map(Errno::from_raw), e)) {
+                Ok(()) | Err((Some(Errno::EIO | Errno::EBUSY | Errno::EAGAIN | Errno::EINTR), _)) => {}
+                Err((_, e)) => return Err(e),
             }
         }
-        self.outgoing.refresh();
+        let now = Instant::now();
+        match self.failing {
+            None => self.failing = Some(now),
+            Some(since) if now.duration_since(since) >= HOPELESS => return Err(Errno::EIO.into()),
+            // It would say so again at once.
+            Some(_) => {
+                K::poll(&mut [], &self.wake, Some(now + ERROR_PAUSE))?;
+            }
+        }
         Ok(())
     }
 
@@ -117,6 +157,7 @@ impl<K: Kernel> NetmapPort<K> {
             ring.release_to(head);
         }
         for (inlet, out) in &mut self.inlets {
+            inlet.answer();
             for _ in 0..budget {
                 let outgoing = &mut self.outgoing;
                 if !inlet.take(|frame| outgoing.copy(frame, *out)) {
@@ -140,43 +181,23 @@ impl<K: Kernel> Port for NetmapPort<K> {
         }
         self.first = (self.first + 1) % rings;
         self.serve_host(budget);
-        if let Err(e) = self.outgoing.flush() {
-            note(&mut self.outgoing.tally, &mut self.failing, e)?;
-        }
         Ok(n)
     }
 
     fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.outgoing.originate(frame, self.receive[0].out);
-        if let Err(e) = self.outgoing.flush() {
-            note(&mut self.outgoing.tally, &mut self.failing, e)?;
-        }
         Ok(())
     }
 
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        let polled = K::poll(&mut self.outgoing.kernels, &self.wake, until)?;
-        if polled.woken {
-            self.wake.clear();
+        let mut until = until;
+        if self.inlets.iter().any(|(inlet, _)| !inlet.is_empty()) {
+            until = Some(Instant::now());
+        } else if self.outgoing.has_filled() {
+            let look = Instant::now() + LATE;
+            until = Some(until.map_or(look, |until| until.min(look)));
         }
-        self.fresh = polled.ready;
-        if !polled.failed {
-            self.failing = None;
-            return Ok(());
-        }
-        self.outgoing.tally.ring_errors += 1;
-        let now = Instant::now();
-        match self.failing {
-            None => self.failing = Some(now),
-            Some(since) if now.duration_since(since) >= HOPELESS => return Err(Errno::EIO.into()),
-            // It would say so again at once. A ring that was only set up anew has had its chance.
-            Some(_) => {
-                let pause = now + ERROR_PAUSE;
-                let pause = until.map_or(pause, |until| until.min(pause));
-                K::poll(&mut [], &self.wake, Some(pause))?;
-            }
-        }
-        Ok(())
+        self.poll(until)
     }
 
     fn tally(&mut self) -> Tally {
@@ -315,20 +336,4 @@ fn chain<K: Kernel>(
         Verdict::Drop(_) => {}
     }
     Some(after)
-}
-
-/// Takes in that a sync has failed with `e`.
-///
-/// # Errors
-/// There is nothing behind the rings any more, or they have been in error for too long.
-#[cold]
-fn note(tally: &mut Tally, failing: &mut Option<Instant>, e: io::Error) -> io::Result<()> {
-    tally.ring_errors += 1;
-    match e.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EIO | Errno::EBUSY | Errno::EAGAIN | Errno::EINTR) => {
-            let now = Instant::now();
-            if now.duration_since(*failing.get_or_insert(now)) >= HOPELESS { Err(e) } else { Ok(()) }
-        }
-        _ => Err(e),
-    }
 }

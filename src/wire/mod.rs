@@ -6,6 +6,7 @@
 pub mod arp;
 pub mod checksum;
 pub mod ether;
+pub mod glance;
 pub mod icmp;
 pub mod ip;
 pub mod l4;
@@ -57,7 +58,10 @@ impl std::error::Error for Malformed {}
 /// The `N` bytes at `at`, or [`Malformed::Truncated`].
 #[inline]
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {
-    bytes.get(at..).and_then(|rest| rest.first_chunk::<N>()).copied().ok_or(Malformed::Truncated)
+    let Some(rest) = bytes.get(at..) else {
+        return Err(Malformed::Truncated);
+    };
+    rest.first_chunk::<N>().copied().ok_or(Malformed::Truncated)
 }
 
 /// The big-endian 16-bit field at `at`.

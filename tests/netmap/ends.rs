@@ -33,11 +33,23 @@ impl End {
         ports.into_iter().map(|(port, waker)| End { port, _waker: waker }).collect()
     }
 
-    /// Sends a frame; whether there was room for it.
-    pub fn send(&mut self, frame: &[u8]) -> bool {
+    /// Sends a frame.
+    pub fn send(&mut self, frame: &[u8]) {
+        assert!(self.put(frame), "there is room for one frame");
+        self.flush();
+    }
+
+    /// Puts a frame beside others that are to be sent; whether there was room for it.
+    pub fn put(&mut self, frame: &[u8]) -> bool {
         let before = self.port.tally().send_failed;
         self.port.send(frame).expect("the port is there");
         self.port.tally().send_failed == before
+    }
+
+    /// Sends what was put.
+    pub fn flush(&mut self) {
+        let read = self.port.drive(0, &mut |_, _: &mut [u8]| Verdict::Drop(DropReason::Probe));
+        assert_eq!(read.expect("the port is there"), 0);
     }
 
     /// Shows `take` the frames that have come; how many these were.

@@ -111,12 +111,12 @@ impl Load {
         let mut progress = Instant::now();
         while arrived < count {
             while sent < count && sent - arrived < WINDOW as u32 {
-                let end = &mut ends[from[sent as usize % from.len()]];
-                if !end.send(&self.frame(sent)) {
+                if !ends[from[sent as usize % from.len()]].put(&self.frame(sent)) {
                     break;
                 }
                 sent += 1;
             }
+            from.iter().for_each(|&place| ends[place].flush());
             let before = arrived;
             for &place in to {
                 ends[place].receive(|frame| {

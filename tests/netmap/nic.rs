@@ -10,16 +10,8 @@ use crate::system::{INTERFACE, Segment};
 pub const VIP: &str = "10.77.0.100";
 pub const LB: &str = "10.77.0.2";
 pub const LB_MAC: [u8; 6] = [2, 0, 0, 0, 0x77, 2];
-const CLIENTS: [&str; 8] = [
-    "10.77.0.1",
-    "10.77.0.21",
-    "10.77.0.22",
-    "10.77.0.23",
-    "10.77.0.24",
-    "10.77.0.25",
-    "10.77.0.26",
-    "10.77.0.27",
-];
+const CLIENTS: [&str; 8] =
+    ["10.77.0.1", "10.77.0.21", "10.77.0.22", "10.77.0.23", "10.77.0.24", "10.77.0.25", "10.77.0.26", "10.77.0.27"];
 const SERVERS: [(&str, &str); 2] = [("be1", "10.77.0.11"), ("be2", "10.77.0.12")];
 /// What a client asks for: more than its questions and acknowledgements by far.
 const BYTES: usize = 300_000;
@@ -28,33 +20,37 @@ const BYTES: usize = 300_000;
 pub struct Lab<'a> {
     pub machine: &'a Machine,
     pub segment: Segment,
+    // Ended before their hosts are taken away.
     servers: Vec<Process>,
 }
 
 /// Runs `body` in a lab, if one can be had.
 pub fn lab(name: &'static str, body: impl FnOnce(&Lab<'_>)) {
-    machine(name, |machine| {
-        let hosts = [
-            ("client", [2, 0, 0, 0, 0x77, 1]),
-            ("lb", LB_MAC),
-            ("be1", [2, 0, 0, 0, 0x77, 0x11]),
-            ("be2", [2, 0, 0, 0, 0x77, 0x12]),
-        ];
-        let segment = match Segment::up(&machine.word(), &hosts) {
-            Ok(segment) => segment,
-            Err(why) => return skipped(name, &why),
-        };
-        CLIENTS.iter().for_each(|address| segment.add_address("client", address));
-        segment.add_address("lb", LB);
-        let mut lab = Lab { machine, segment, servers: Vec::new() };
-        for (host, address) in SERVERS {
-            lab.segment.add_address(host, address);
-            lab.segment.add_silent_address(host, VIP);
-            lab.serve(host, &format!("{VIP}:8080"));
-        }
-        lab.serve("lb", &format!("{LB}:9000"));
-        body(&lab);
-    });
+    machine(name, |machine| lab_of(machine, body));
+}
+
+/// The same, on a machine that the test has already.
+pub fn lab_of(machine: &Machine, body: impl FnOnce(&Lab<'_>)) {
+    let hosts = [
+        ("client", [2, 0, 0, 0, 0x77, 1]),
+        ("lb", LB_MAC),
+        ("be1", [2, 0, 0, 0, 0x77, 0x11]),
+        ("be2", [2, 0, 0, 0, 0x77, 0x12]),
+    ];
+    let segment = match Segment::up(&machine.word(), &hosts) {
+        Ok(segment) => segment,
+        Err(why) => return skipped(machine.name, &why),
+    };
+    CLIENTS.iter().for_each(|address| segment.add_address("client", address));
+    segment.add_address("lb", LB);
+    let mut lab = Lab { machine, segment, servers: Vec::new() };
+    for (host, address) in SERVERS {
+        lab.segment.add_address(host, address);
+        lab.segment.add_silent_address(host, VIP);
+        lab.serve(host, &format!("{VIP}:8080"));
+    }
+    lab.serve("lb", &format!("{LB}:9000"));
+    body(&lab);
 }
 
 impl Lab<'_> {

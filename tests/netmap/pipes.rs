@@ -56,8 +56,7 @@ fn one_pipe_carries_both_ways() {
     machine("pipes::one_pipe_carries_both_ways", |machine| {
         let pipe = machine.word();
         let mac = [2, 0x77, 0, 0, 0, 2];
-        let balancer =
-            machine.balancer(&format!("-i netmap:{pipe}{{1 --mac 02:77:00:00:00:02 {}", words()));
+        let balancer = machine.balancer(&format!("-i netmap:{pipe}{{1 --mac 02:77:00:00:00:02 {}", words()));
         assert_eq!(macs(&balancer.output()), [mac], "the MAC that it was given");
         let mut ends = [End::open(&format!("netmap:{pipe}}}1"))];
         let frames = FRAMES / 5;

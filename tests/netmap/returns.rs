@@ -16,8 +16,10 @@ fn a_link_that_was_away_is_used_again() {
             wait_until("service", || lab.is_served());
         }
         wait_until("the host", || lab.ping());
-        assert!(balancer.output().contains("the link is down"), "{}", balancer.output());
-        balancer.wait_for("the link to be back", |log| log.contains("the link is back"));
+        if system::LINKS_ARE_SEEN {
+            balancer.wait_for("the loss to be noticed", |log| log.contains("the link is down"));
+            balancer.wait_for("the return to be noticed", |log| log.contains("the link is back"));
+        }
     });
 }
 

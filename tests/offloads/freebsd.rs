@@ -1,6 +1,7 @@
 //! On an epair(4), which only root can make.
 
 use std::process::Command;
+use std::time::Duration;
 
 use pen_dsr::os::{self, Link, MacFilter, Setup};
 
@@ -28,6 +29,7 @@ impl Epair {
 impl Drop for Epair {
     fn drop(&mut self) {
         let _ = Command::new("/sbin/ifconfig").args([self.0.as_str(), "destroy"]).output();
+        let _ = std::fs::remove_file(format!("/var/run/pen-dsr-{}.lock", self.0));
     }
 }
 
@@ -50,6 +52,30 @@ fn an_interface_is_set_up_and_afterwards_as_before() {
     let flags = epair.line("flags=");
     assert!(!flags.contains("<UP,") && !flags.contains("PROMISC"), "{flags}");
     assert_eq!(epair.line("options="), options);
+}
+
+#[test]
+fn an_interface_is_set_up_by_one_at_a_time() {
+    let Some(epair) = Epair::create("an_interface_is_set_up_by_one_at_a_time") else { return };
+    let mut setup = Setup::apply(&epair.0, MacFilter::Own).unwrap();
+    let refused = Setup::apply_within(Duration::from_millis(300), &epair.0, MacFilter::Own).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
+    let why = refused.to_string();
+    assert!(why.contains(&format!("process {} has it", std::process::id())), "{why}");
+    setup.restore().unwrap();
+    // Processes that another test starts have all that is open here, for a moment.
+    drop(Setup::apply_within(Duration::from_secs(5), &epair.0, MacFilter::Own).unwrap());
+}
+
+#[test]
+fn what_somebody_else_changes_is_noticed_and_mended() {
+    let Some(epair) = Epair::create("what_somebody_else_changes_is_noticed_and_mended") else { return };
+    let mut setup = Setup::apply(&epair.0, MacFilter::Promiscuous).unwrap();
+    assert_eq!(setup.disturbed().unwrap(), [""; 0]);
+    ifconfig(&[&epair.0, "down", "-promisc"]);
+    assert_eq!(setup.disturbed().unwrap(), ["down", "not promiscuous"]);
+    setup.renew().unwrap();
+    assert_eq!(setup.disturbed().unwrap(), [""; 0]);
 }
 
 #[test]

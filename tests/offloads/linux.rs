@@ -94,7 +94,7 @@ fn a_process_that_is_killed_has_its_interface_put_back() {
         let [keeper] = keepers()[..] else { panic!("{:?}", keepers()) };
         // It holds nothing of the other's, and is not for signals that are meant for that.
         if let Ok(open) = fs::read_dir(format!("/proc/{keeper}/fd")) {
-            assert_eq!(open.count(), 2);
+            assert_eq!(open.count(), 3);
         }
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
             kill(Pid::from_raw(keeper), signal).unwrap();
@@ -124,6 +124,127 @@ fn a_keeper_that_is_killed_leaves_it_to_the_process_itself() {
 }
 
 #[test]
+fn a_process_that_is_started_while_another_is_put_back_waits_and_keeps_its_own() {
+    sandboxed(|| {
+        make_pair();
+        run("ip link set here down");
+        let before = run("ethtool -k here");
+        let mut first = Holder::start("here");
+        let [keeper] = keepers()[..] else { panic!("{:?}", keepers()) };
+        // As a driver that takes its time.
+        kill(Pid::from_raw(keeper), Signal::SIGSTOP).unwrap();
+        first.child.kill().unwrap();
+        first.child.wait().unwrap();
+        let mut second = Holder::spawn("here");
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(keepers(), [keeper]);
+        kill(Pid::from_raw(keeper), Signal::SIGCONT).unwrap();
+        assert_eq!(second.hear(), "held");
+        for word in [format!("here: still set up for process {}", first.child.id()), "has been put back".to_owned()] {
+            assert!(second.log.contains(&word), "{word}: {}", second.log);
+        }
+        // Nobody switches anything on any more.
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            assert_eq!(second.say("look"), "");
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(keepers().len(), 1);
+        assert_eq!(second.say("restore"), "restored");
+        assert_eq!(run("ethtool -k here"), before);
+        assert!(run("ip link show here").contains("state DOWN"));
+    });
+}
+
+#[test]
+fn a_process_is_refused_what_another_holds_and_told_who_that_is() {
+    sandboxed(|| {
+        make_pair();
+        let before = run("ethtool -k here");
+        let mut holder = Holder::start("here");
+        let refused = || {
+            let (patience, began) = (Duration::from_millis(300), Instant::now());
+            let e = Setup::apply_within(patience, "here", MacFilter::Own).unwrap_err();
+            assert!((patience..Duration::from_secs(5)).contains(&began.elapsed()), "{:?}", began.elapsed());
+            assert_eq!(e.kind(), std::io::ErrorKind::ResourceBusy);
+            e.to_string()
+        };
+        let why = refused();
+        assert!(why.contains(&format!("process {} has it", holder.child.id())), "{why}");
+        assert!(why.contains("--no-ifconfig"), "{why}");
+        assert_eq!(holder.say("look"), "");
+        // Another interface is another's turn.
+        drop(Setup::apply_within(Duration::ZERO, "there", MacFilter::Own).unwrap());
+        // One that has put it back may go on living; one that has ended is said to have.
+        assert_eq!(holder.say("restore"), "restored");
+        drop(Setup::apply_within(Duration::from_secs(1), "here", MacFilter::Own).unwrap());
+        let mut holder = Holder::start("here");
+        let [keeper] = keepers()[..] else { panic!("{:?}", keepers()) };
+        kill(Pid::from_raw(keeper), Signal::SIGSTOP).unwrap();
+        holder.child.kill().unwrap();
+        holder.child.wait().unwrap();
+        let why = refused();
+        assert!(why.contains(&format!("process {} had it", holder.child.id())), "{why}");
+        kill(Pid::from_raw(keeper), Signal::SIGCONT).unwrap();
+        wait_until("everything is as it was", || run("ethtool -k here") == before && keepers().is_empty());
+    });
+}
+
+#[test]
+fn a_process_that_goes_to_the_background_is_named_as_the_one_it_then_is() {
+    sandboxed(|| {
+        make_pair();
+        let mut holder = Holder::start("here");
+        let pid = holder.say("background");
+        assert_ne!(pid, holder.child.id().to_string());
+        assert_eq!(holder.say("look"), "");
+        let why = Setup::apply_within(Duration::ZERO, "here", MacFilter::Own).unwrap_err().to_string();
+        assert!(why.contains(&format!("process {pid} has it")), "{why}");
+        assert_eq!(holder.say("restore"), "restored");
+    });
+}
+
+#[test]
+fn a_process_whose_keeper_was_killed_still_has_its_turn() {
+    sandboxed(|| {
+        make_pair();
+        let mut holder = Holder::start("here");
+        for keeper in keepers() {
+            kill(Pid::from_raw(keeper), Signal::SIGKILL).unwrap();
+        }
+        wait_until("the keeper is gone", || keepers().is_empty());
+        assert!(Setup::apply_within(Duration::ZERO, "here", MacFilter::Own).is_err());
+        assert_eq!(holder.say("restore"), "restored");
+        drop(Setup::apply_within(Duration::ZERO, "here", MacFilter::Own).unwrap());
+    });
+}
+
+#[test]
+fn what_somebody_else_changes_is_noticed_and_mended() {
+    sandboxed(|| {
+        make_pair();
+        run("ethtool -K here gro on tso off");
+        let before = run("ethtool -k here");
+        let mut setup = Setup::apply("here", MacFilter::Promiscuous).unwrap();
+        assert_eq!(setup.disturbed().unwrap(), [""; 0]);
+        run("ethtool -K here gro on");
+        assert_eq!(setup.disturbed().unwrap(), ["gro"]);
+        run("ip link set here down promisc off");
+        assert_eq!(setup.disturbed().unwrap(), ["gro", "down", "not promiscuous"]);
+        setup.renew().unwrap();
+        assert_eq!(setup.disturbed().unwrap(), [""; 0]);
+        // Also what had been off before; if it is left at that, nothing is put back that was not found.
+        run("ethtool -K here tx on tso on");
+        assert!(setup.disturbed().unwrap().contains(&"tso"), "{:?}", setup.disturbed());
+        run("ethtool -K here tx off tso off");
+        setup.restore().unwrap();
+        assert_eq!(run("ethtool -k here"), before);
+        run("ip link del here");
+        assert!(setup.disturbed().is_err());
+    });
+}
+
+#[test]
 fn a_process_without_privileges_renews_and_restores_all_the_same() {
     sandboxed(|| {
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -139,6 +260,10 @@ fn a_process_without_privileges_renews_and_restores_all_the_same() {
         assert_eq!(run("ethtool -k here"), before);
         assert_eq!(holder.say("renew"), "renewed");
         assert_eq!(os::active_offloads("here").unwrap(), None);
+        assert_eq!(holder.say("look"), "");
+        run("ethtool -K here rx on");
+        assert_eq!(holder.say("look"), "rx");
+        assert_eq!(holder.say("renew"), "renewed");
         assert_eq!(holder.say("restore"), "restored");
         assert_eq!(run("ethtool -k here"), before);
     });
@@ -283,10 +408,19 @@ struct Holder {
     child: Child,
     stdin: ChildStdin,
     said: BufReader<std::process::ChildStdout>,
+    /// The lines that were not for us, so far.
+    log: String,
 }
 
 impl Holder {
     fn start(interface: &str) -> Holder {
+        let mut holder = Holder::spawn(interface);
+        assert_eq!(holder.hear(), "held");
+        holder
+    }
+
+    /// One that does not hold it yet.
+    fn spawn(interface: &str) -> Holder {
         let mut child = Command::new(std::env::current_exe().expect("own path"))
             .args(["--exact", &test_name(), "--nocapture", "--test-threads=1"])
             .env(HOLDS, interface)
@@ -295,9 +429,7 @@ impl Holder {
             .spawn()
             .expect("this program runs");
         let (stdin, stdout) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut holder = Holder { child, stdin, said: BufReader::new(stdout) };
-        assert_eq!(holder.hear(), "held");
-        holder
+        Holder { child, stdin, said: BufReader::new(stdout), log: String::new() }
     }
 
     fn say(&mut self, order: &str) -> String {
@@ -313,6 +445,7 @@ impl Holder {
             if let Some((_, said)) = line.split_once("holder: ") {
                 return said.trim().to_owned();
             }
+            self.log += &line;
         }
     }
 }
@@ -326,6 +459,7 @@ impl Drop for Holder {
 
 /// The life of a [`Holder`]'s process.
 fn hold(interface: &str) {
+    tracing_subscriber::fmt().with_writer(std::io::stdout).with_ansi(false).init();
     let mut setup = Setup::apply(interface, MacFilter::Promiscuous).expect("an interface to hold");
     println!("holder: held");
     for order in std::io::stdin().lines() {
@@ -341,6 +475,11 @@ fn hold(interface: &str) {
                 setup.renew().expect("renewed");
                 println!("holder: renewed");
             }
+            "background" => {
+                nix::unistd::daemon(true, true).expect("in the background");
+                println!("holder: {}", std::process::id());
+            }
+            "look" => println!("holder: {}", setup.disturbed().expect("it is there").join(" ")),
             "restore" => {
                 setup.restore().expect("restored");
                 println!("holder: restored");

@@ -82,6 +82,7 @@ fn what_is_originated_leaves_by_the_arm_of_its_mac() {
     for mac in [BACK, config::VIP_MAC, config::OWN] {
         bench.ports[0].send(&from(mac)).unwrap();
     }
+    bench.drive();
     assert_eq!(bench.back().take_sent(0), vec![from(BACK)]);
     assert_eq!(bench.front.take_sent(0), vec![from(config::VIP_MAC), from(config::OWN)]);
     bench.check();

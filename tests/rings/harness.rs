@@ -74,6 +74,7 @@ impl Bench {
             while let Some(own) = engine.poll_transmit() {
                 port.send(&own).expect("the model does not fail");
             }
+            port.wait(Some(Instant::now())).expect("the model does not fail");
         }
         frames
     }

@@ -63,6 +63,7 @@ fn a_kernel_at_its_own_pace_and_the_port_lose_nothing() {
         }
         assert_eq!(read, FRAMES, "read within {LONGEST:?}");
         // The last ones are on their way.
+        port.wait(Some(Instant::now())).expect("the model does not fail");
         let ended = Instant::now();
         while ended.elapsed() < Duration::from_millis(100) {
             std::thread::yield_now();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use siphasher::sip::SipHasher13;
+use crate::lb::sip;
 
 /// The five-tuple of a flow, from the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,32 +37,48 @@ impl Tag {
 
 impl Flow {
     /// SipHash-1-3 of words of eight bytes, little-endian: for IPv4 client and VIP in one; for IPv6 two for each; then
-    /// the client's port, the VIP's port and the protocol. Whole words, as bytes that are put together from parts have to
-    /// leave the processor's store buffer before they can be read as words.
+    /// the client's port, the VIP's port and the protocol.
     #[inline]
-    pub(super) fn tag(&self, (k0, k1): (u64, u64)) -> Tag {
-        let hasher = SipHasher13::new_with_keys(k0, k1);
+    pub(super) fn tag(&self, key: (u64, u64)) -> Tag {
         let ports = u64::from(self.client_port) << 32 | u64::from(self.vip_port) << 16 | u64::from(self.protocol);
-        let mut bytes = [0u8; 40];
-        let mut put = |n: usize, word: u64| bytes[8 * n..8 * n + 8].copy_from_slice(&word.to_le_bytes());
         let hash = match (self.client, self.vip) {
             (IpAddr::V4(client), IpAddr::V4(vip)) => {
-                put(0, u64::from(client.to_bits()) << 32 | u64::from(vip.to_bits()));
-                put(1, ports);
-                hasher.hash(&bytes[..16])
+                sip::hash(key, [u64::from(client.to_bits()) << 32 | u64::from(vip.to_bits()), ports], 0, 0)
             }
             (IpAddr::V6(client), IpAddr::V6(vip)) => {
                 let (client, vip) = (client.to_bits(), vip.to_bits());
-                put(0, (client >> 64) as u64);
-                put(1, client as u64);
-                put(2, (vip >> 64) as u64);
-                put(3, vip as u64);
-                put(4, ports);
-                hasher.hash(&bytes)
+                let words = [(client >> 64) as u64, client as u64, (vip >> 64) as u64, vip as u64, ports];
+                sip::hash(key, words, 0, 0)
             }
             // No packet has addresses of two families.
-            _ => hasher.hash(&[]),
+            _ => sip::hash(key, [], 0, 0),
         };
         Tag(hash.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use siphasher::sip::SipHasher13;
+
+    use super::*;
+
+    #[test]
+    fn tags_are_what_files_and_other_balancers_know() {
+        let flow = |client: &str, vip: &str| Flow {
+            client: client.parse().unwrap(),
+            client_port: 0x0102,
+            vip: vip.parse().unwrap(),
+            vip_port: 0x0304,
+            protocol: 6,
+        };
+        let reference = |words: &[u64]| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            Tag(SipHasher13::new_with_keys(3, 4).hash(&bytes))
+        };
+        let ports = 0x0102_0304_0006;
+        assert_eq!(flow("1.2.3.4", "5.6.7.8").tag((3, 4)), reference(&[0x0102_0304_0506_0708, ports]));
+        let v6 = [0x0001_0002_0003_0004, 0x0005_0006_0007_0008, 0x000a_0000_0000_0000, 0x000b, ports];
+        assert_eq!(flow("1:2:3:4:5:6:7:8", "a::b").tag((3, 4)), reference(&v6));
     }
 }

@@ -35,6 +35,14 @@ pub(super) struct Entry {
     pub(super) stage: u8,
 }
 
+impl Entry {
+    /// Backend, epoch and stage, from the lowest bits on.
+    #[inline]
+    pub(super) fn holder(&self) -> u32 {
+        u32::from(self.backend) | u32::from(self.epoch) << 16 | u32::from(self.stage) << 24
+    }
+}
+
 /// How many sets there are: the main table's first, then the nursery's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {

@@ -28,33 +28,34 @@ impl Default for Timeouts {
     }
 }
 
-/// The timeouts in ticks.
+/// The timeouts in ticks, by the number of the stage.
 #[derive(Clone, Copy)]
-pub(super) struct Limits {
-    opening: u32,
-    established: u32,
-    closing: u32,
-    udp: u32,
-}
+pub(super) struct Limits([u32; 16]);
 
 impl Limits {
     pub(super) fn new(timeouts: &Timeouts) -> Limits {
         let ticks = |d: Duration| (d.as_millis() as u64).div_ceil(TICK_MS).min(u64::from(u32::MAX / 2)) as u32;
-        Limits {
-            opening: ticks(timeouts.opening),
-            established: ticks(timeouts.established),
-            closing: ticks(timeouts.closing),
-            udp: ticks(timeouts.udp),
-        }
+        Limits(std::array::from_fn(|number| {
+            Stage::from_byte(number as u8).map_or(0, |stage| {
+                ticks(match stage {
+                    Stage::Opening => timeouts.opening,
+                    // It has lived for who knows how long. Its place is in the nursery, where it is in nobody's way.
+                    Stage::Adopted | Stage::Young | Stage::Established => timeouts.established,
+                    Stage::Closing | Stage::Reset => timeouts.closing,
+                    Stage::Single | Stage::YoungUdp | Stage::Udp => timeouts.udp,
+                })
+            })
+        }))
     }
 
+    #[inline]
     pub(super) fn of(&self, stage: Stage) -> u32 {
-        match stage {
-            Stage::Opening => self.opening,
-            // It has lived for who knows how long. Its place is in the nursery, where it is in nobody's way.
-            Stage::Adopted | Stage::Young | Stage::Established => self.established,
-            Stage::Closing | Stage::Reset => self.closing,
-            Stage::Single | Stage::YoungUdp | Stage::Udp => self.udp,
-        }
+        self.of_number(u32::from(stage as u8))
+    }
+
+    /// That of the stage with the number `number`; 0 if there is none.
+    #[inline]
+    pub(super) fn of_number(&self, number: u32) -> u32 {
+        self.0[number as usize & 0xf]
     }
 }

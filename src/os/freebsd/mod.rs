@@ -11,9 +11,15 @@ pub(super) mod offloads;
 mod packet;
 mod privileges;
 mod sandbox;
+pub(super) mod setup_lock;
 
 /// Is netmap, where it can be had, better than what else there is?
 pub const PREFERS_NETMAP: bool = true;
+
+/// The command that brings an interface up, and has it take all frames if that is wanted.
+pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
+    format!("ifconfig {interface} up{}", if promiscuous { " promisc" } else { "" })
+}
 
 /// How unfinished checksums are avoided.
 pub const CHECKSUM_REMEDY: &str = "set hw.vtnet.csum_disable=1 in /boot/loader.conf of this machine if it is virtual, and \

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use libc::{c_int, c_ulong};
 use nix::errno::Errno;
@@ -16,6 +17,11 @@ use crate::os::setup::{Bits, request_socket};
 
 const SIOCSIFCAP: c_ulong = request_code(IOC_IN, 30);
 const SIOCGIFCAP: c_ulong = request_code(IOC_IN | IOC_OUT, 31);
+
+/// Between two looks whether netmap has let go.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(20);
+/// Looks until it is not waited for any longer: another program has the interface open, too.
+const RELEASE_LOOKS: u32 = 100;
 
 /// Capabilities that have to be off, and ifconfig(8)'s words for them, as FreeBSD 12.1 knows them, too.
 const UNWANTED: [(c_int, &str); 9] = [
@@ -64,6 +70,21 @@ impl Offloads {
     pub(in crate::os) fn switch_on(&self, socket: BorrowedFd<'_>, name: IfName, which: Bits) -> Result<(), Errno> {
         let now = capabilities(socket, name)?;
         set_capabilities(socket, name, now | which as u32 as c_int)
+    }
+
+    /// Waits until netmap has let go of the interface, but no longer than 2 s: only system calls.
+    ///
+    /// A process that is killed loses its descriptors first and its mappings last (the kernel's exit1: fdescfree, then
+    /// vmspace_exit), and the mapping keeps netmap's registration. Its keeper hears of the end by a descriptor, when the
+    /// interface is still in netmap mode. A change then would start the driver's rings anew under netmap, and a second
+    /// time when that lets go. Only drivers with netmap of their own show that mode; with others nothing is waited for.
+    pub(in crate::os) fn await_release(&self, socket: BorrowedFd<'_>, name: IfName) {
+        for _ in 0..RELEASE_LOOKS {
+            match capabilities(socket, name) {
+                Ok(now) if now & libc::IFCAP_NETMAP != 0 => std::thread::sleep(RELEASE_INTERVAL),
+                _ => return,
+            }
+        }
     }
 
     /// The words for `which`, as far as they are of those that should not be on.

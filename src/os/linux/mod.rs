@@ -10,11 +10,17 @@ mod membership;
 pub(super) mod offloads;
 mod privileges;
 mod sandbox;
+pub(super) mod setup_lock;
 mod socket;
 mod waiter;
 
 /// Is netmap, where it can be had, better than what else there is? Not by default: an interface goes by packet sockets.
 pub const PREFERS_NETMAP: bool = false;
+
+/// The command that brings an interface up, and has it take all frames if that is wanted.
+pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
+    format!("ip link set {interface} up{}", if promiscuous { " promisc on" } else { "" })
+}
 
 /// How unfinished checksums are avoided.
 pub const CHECKSUM_REMEDY: &str = "switch tx checksum offload off where they come from (ethtool -K IF tx off there)";

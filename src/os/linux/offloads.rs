@@ -108,6 +108,11 @@ impl Offloads {
         self.set(socket, name, which, which)
     }
 
+    /// Waits until netmap has let go of the interface: here there is nothing to wait for. A process that is killed loses
+    /// its mapping of netmap before its descriptors (the kernel's do_exit: exit_mm, then exit_files), so that netmap lets
+    /// go when those are closed, which is also when its keeper hears of it. No feature tells of netmap either.
+    pub(in crate::os) fn await_release(&self, _socket: BorrowedFd<'_>, _name: IfName) {}
+
     /// The words for `which`, each once.
     pub(in crate::os) fn words(&self, which: Bits) -> Vec<&str> {
         let mut words: Vec<&str> = Vec::new();

@@ -14,9 +14,13 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::target::{Made, Step, Target};
 use crate::os::system::detach::{Title, close_from};
+use crate::os::system::setup_lock::SetupLock;
 
 /// What the keeper is told to do; the end of its input tells it to put everything back and to end.
 const MAKE: u8 = 1;
+
+/// In place of the lock's descriptor, where there is no lock.
+const NONE: RawFd = -1;
 
 /// The forked process, seen from the one that it serves.
 #[derive(Debug)]
@@ -27,11 +31,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Forks a process that keeps `target`, which is called `interface`.
+    /// Forks a process that keeps `target`, which is called `interface`, and holds `lock` until it ends.
     ///
     /// # Errors
     /// The system's: no processes or descriptors left.
-    pub(super) fn start(interface: &str, target: &Target) -> io::Result<Keeper> {
+    pub(super) fn start(interface: &str, target: &Target, lock: &SetupLock) -> io::Result<Keeper> {
         let title = Title::new(interface);
         let (orders, end) = UnixStream::pair()?;
         // Those for this process, from a terminal or by a process group, are not for the keeper, which has to outlive
@@ -41,7 +45,8 @@ impl Keeper {
         // returns.
         let forked = unsafe { fork() };
         if matches!(forked, Ok(ForkResult::Child)) {
-            keep(target, &title, target.socket().as_raw_fd(), end.as_raw_fd());
+            let lock = lock.descriptor().map_or(NONE, |lock| lock.as_raw_fd());
+            keep(target, &title, &[target.socket().as_raw_fd(), end.as_raw_fd(), lock]);
         }
         mask.thread_set_mask()?;
         match forked? {
@@ -147,16 +152,17 @@ impl Report {
     }
 }
 
-/// The keeper's life. `requests` is for ioctl(2), orders come by `orders`. A panic here aborts, as this is no Rust
-/// function by its interface: nothing of the other process may be unwound in this one.
-extern "C" fn keep(target: &Target, title: &Title, requests: RawFd, orders: RawFd) -> ! {
+/// The keeper's life. Of the descriptors the first is for ioctl(2), by the second come orders, and the third holds the
+/// lock, which goes when the keeper ends and everything is put back. A panic here aborts, as this is no Rust function by
+/// its interface: nothing of the other process may be unwound in this one.
+extern "C" fn keep(target: &Target, title: &Title, descriptors: &[RawFd; 3]) -> ! {
     // SAFETY: setsid(2) and chdir(2) with a string that is a constant: no signals by a terminal, no busy file system.
     unsafe {
         libc::setsid();
         libc::chdir(c"/".as_ptr());
     }
     title.set();
-    let Some((requests, orders)) = keep_two(requests, orders) else { end() };
+    let Some((requests, orders)) = keep_only(descriptors) else { end() };
     let mut made = Made::default();
     loop {
         let mut order = 0u8;
@@ -170,6 +176,7 @@ extern "C" fn keep(target: &Target, title: &Title, requests: RawFd, orders: RawF
             answer(orders, Report::of(outcome, made));
             continue;
         }
+        target.await_release(requests, &made);
         let outcome = target.undo(requests, &made).map_err(|errno| (Step::Flags, errno));
         answer(orders, Report::of(outcome, made));
         end();
@@ -183,18 +190,21 @@ fn answer(orders: BorrowedFd<'_>, report: Report) {
     unsafe { libc::write(orders.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// Closes all descriptors but these two, which get the numbers 0 and 1. The others may be locks, sockets, or the other
-/// end of another keeper's orders.
-fn keep_two(requests: RawFd, orders: RawFd) -> Option<(BorrowedFd<'static>, BorrowedFd<'static>)> {
+/// Closes all descriptors but these, which get the numbers 0, 1 and, if there is a third, 2. The others may be locks,
+/// sockets, or the other end of another keeper's orders. Returns the first two.
+fn keep_only(descriptors: &[RawFd; 3]) -> Option<(BorrowedFd<'static>, BorrowedFd<'static>)> {
+    let &[requests, orders, lock] = descriptors;
     // SAFETY: system calls on numbers of descriptors. Nothing else in this process uses any.
     unsafe {
         // Out of the way first: they may have those numbers crosswise.
         let requests = libc::fcntl(requests, libc::F_DUPFD, 3);
         let orders = libc::fcntl(orders, libc::F_DUPFD, 3);
+        let lock = if lock == NONE { NONE } else { libc::fcntl(lock, libc::F_DUPFD, 3) };
         if requests < 0 || orders < 0 || libc::dup2(requests, 0) < 0 || libc::dup2(orders, 1) < 0 {
             return None;
         }
-        close_from(2);
+        // Without the lock rather than not at all.
+        close_from(if lock >= 0 && libc::dup2(lock, 2) == 2 { 3 } else { 2 });
         Some((BorrowedFd::borrow_raw(0), BorrowedFd::borrow_raw(1)))
     }
 }

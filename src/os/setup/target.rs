@@ -101,6 +101,23 @@ impl Target {
         Ok(())
     }
 
+    /// What is not as it was set up, beside what was `left_on` then.
+    pub(super) fn disturbed(&self, made: &Made) -> Result<Vec<&str>, Errno> {
+        let active = self.offloads.active(self.socket(), self.name)?;
+        let missing = self.flags & !link::flags(self.socket(), self.name)?;
+        let mut words = self.offloads.words(active & !made.left_on);
+        let flags = [(link::UP, "down"), (link::PROMISCUOUS, "not promiscuous")];
+        words.extend(flags.iter().filter(|(flag, _)| missing & flag != 0).map(|(_, word)| *word));
+        Ok(words)
+    }
+
+    /// Waits, for a moment only, until netmap has let go of the interface, if something is to be put back there.
+    pub(super) fn await_release(&self, socket: BorrowedFd<'_>, made: &Made) {
+        if made.flags != 0 || made.switched_off != 0 {
+            self.offloads.await_release(socket, self.name);
+        }
+    }
+
     fn make_anew(&self, socket: BorrowedFd<'_>, new: &mut Made) -> Result<(), (Step, Errno)> {
         let before = self.offloads.active(socket, self.name).map_err(|e| (Step::Look, e))?;
         if before != 0 {

@@ -24,6 +24,7 @@ use crate::failure::{Failure, Sysexit};
 use crate::os;
 use crate::port::{Kind, NetmapName, WakeReceiver, Waker, waker};
 use crate::wire::ether::Mac;
+use tracing::warn;
 
 /// Registrations that one worker can poll; a NIC with more ring pairs is served by one worker.
 const MOST_POLLED: usize = 64;
@@ -37,6 +38,8 @@ const NOT_PERMITTED: &str = "it has to be readable and writable: run this as roo
 /// One registration with the kernel.
 pub struct Device {
     file: File,
+    /// Of a NIC whose rings are registered one by one, the registration of all of them, which is closed last.
+    _master: Option<Arc<Device>>,
 }
 
 /// A region that the kernel has mapped for us.
@@ -77,12 +80,19 @@ pub struct Opening<'a> {
 /// # Errors
 /// What could not be opened, why, and what to do: see [`Sysexit`] for the kinds.
 pub fn open(opening: &Opening<'_>) -> Result<Vec<(NetmapPort<Device>, Waker)>, Failure> {
+    let front_pairs = pairs(opening.front)?;
+    let back_pairs = opening.back.map(|(name, _)| pairs(name)).transpose()?;
+    let fewest = back_pairs.map_or(front_pairs, |back| back.min(front_pairs));
+    let mut workers = fewest.min(opening.workers).max(1);
+    // A worker polls the pairs that it is dealt, and perhaps the host rings, of both arms.
+    if (front_pairs + back_pairs.unwrap_or(0)).div_ceil(workers) + 2 > MOST_POLLED {
+        workers = 1;
+    }
     let mut mappings = Vec::new();
-    let mut side = |name: &NetmapName| register(name, opening, &mut mappings);
+    let mut side = |name: &NetmapName| register(name, opening.dedicated, workers > 1, &mut mappings);
     let front = side(opening.front)?;
     let back = opening.back.map(|(name, mac)| side(name).map(|side| (side, mac))).transpose()?;
-    let lanes = back.as_ref().map_or(front.lanes(), |(back, _)| back.lanes().min(front.lanes()));
-    let wakers = (0..lanes.clamp(1, opening.workers.max(1))).map(|_| waker()).collect::<io::Result<Vec<_>>>();
+    let wakers = (0..workers).map(|_| waker()).collect::<io::Result<Vec<_>>>();
     let wakers = wakers.map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
     let (wakers, receivers): (Vec<_>, Vec<_>) = wakers.into_iter().unzip();
     let broken = |e: io::Error| Failure::new(Sysexit::OsErr, format!("{}: {e}", opening.front));
@@ -92,40 +102,73 @@ pub fn open(opening: &Opening<'_>) -> Result<Vec<(NetmapPort<Device>, Waker)>, F
     Ok(ports.into_iter().zip(wakers).collect())
 }
 
+/// How many workers can share the port: one for each ring pair of a NIC, if there are as many of one direction as of the
+/// other. With more of the one, two workers would share a ring.
+fn pairs(name: &NetmapName) -> Result<usize, Failure> {
+    if name.kind != Kind::Nic || name.ring.is_some() {
+        return Ok(1);
+    }
+    let there_are = port_info(name)?;
+    Ok(if there_are.nr_tx_rings == there_are.nr_rx_rings { usize::from(there_are.nr_tx_rings) } else { 1 })
+}
+
 /// Registers one port: with one registration, or one for each ring pair where several workers are to share it.
 fn register(
     name: &NetmapName,
-    opening: &Opening<'_>,
+    dedicated: bool,
+    shared: bool,
     mappings: &mut Vec<Arc<Mapping>>,
 ) -> Result<Side<Device>, Failure> {
-    let host = name.kind == Kind::Nic && !opening.dedicated;
-    let mut wanted = vec![if host { Rings::NicAndHost } else { Rings::Nic }];
-    if let Some(ring) = name.ring {
-        wanted = vec![Rings::Pair(ring)];
-        wanted.extend(host.then_some(Rings::Host));
-    } else if name.kind == Kind::Nic && opening.workers > 1 {
-        let there_are = port_info(name)?;
-        let pairs = there_are.nr_tx_rings;
-        // With more of one direction than of the other, workers would share a ring.
-        if pairs > 1 && pairs == there_are.nr_rx_rings && usize::from(pairs) < MOST_POLLED {
-            wanted = (0..pairs).map(Rings::Pair).collect();
-            wanted.extend(host.then_some(Rings::Host));
+    let with_host = name.kind == Kind::Nic && !dedicated;
+    let all = if with_host { Rings::NicAndHost } else { Rings::Nic };
+    // Drivers start the NIC anew when the first of its rings is registered, and some cannot be open in part (iflib before
+    // FreeBSD 12.2). So all are taken at once, and after that dealt to the workers.
+    let master = match shared {
+        true => Some(Arc::new(Device::open(name)?.register(name, all, 0, mappings)?.kernel)),
+        false => None,
+    };
+    let flags = if shared { 0 } else { NR_EXCLUSIVE };
+    let mut registrations = Vec::new();
+    let mut take = |rings| {
+        let device = Device { _master: master.clone(), ..Device::open(name)? };
+        device.register(name, rings, flags, mappings).map(|taken| registrations.push(taken))
+    };
+    let lanes: Vec<Rings> = match name.ring {
+        Some(ring) => vec![Rings::Pair(ring)],
+        None if shared => (0..pairs(name)? as u16).map(Rings::Pair).collect(),
+        None => vec![all],
+    };
+    for &rings in &lanes {
+        match take(rings) {
+            Err(failure) if rings == Rings::NicAndHost && !has_host_rings(name)? => {
+                warn!("{name} has no host rings, this host has no part in it: {failure}");
+                take(Rings::Nic)?;
+            }
+            taken => taken?,
         }
     }
-    let mut registrations = Vec::new();
-    for rings in wanted {
-        let device = Device::open(name)?;
-        registrations.push(device.register(name, rings, mappings)?);
+    if with_host && lanes != [Rings::NicAndHost] {
+        take(Rings::Host)?;
     }
     // What another program puts into a pipe is whole; a virtual NIC's peer may have left checksums to the hardware.
     Ok(Side { registrations, finish: name.kind != Kind::Pipe })
+}
+
+/// Has the port host rings? A port of a VALE switch that stays looks like an interface, and has none.
+fn has_host_rings(name: &NetmapName) -> Result<bool, Failure> {
+    let device = Device::open(name)?;
+    let mut request = nmreq_register { nr_mode: NR_REG_SW, ..nmreq_register::default() };
+    let refused = device.control(NETMAP_REQ_REGISTER, &name.port, &mut request).err();
+    Ok(refused.is_none_or(|e| e.raw_os_error() != Some(Errno::EINVAL as i32)))
 }
 
 /// How many rings the port has, before it is registered.
 fn port_info(name: &NetmapName) -> Result<nmreq_port_info_get, Failure> {
     let device = Device::open(name)?;
     let mut info = nmreq_port_info_get::default();
-    device.control(NETMAP_REQ_PORT_INFO_GET, &name.port, &mut info).map_err(|e| device.refused(name, &e))?;
+    device
+        .control(NETMAP_REQ_PORT_INFO_GET, &name.port, &mut info)
+        .map_err(|e| device.refused(name, Rings::Nic, &e))?;
     Ok(info)
 }
 
@@ -133,7 +176,7 @@ impl Device {
     fn open(name: &NetmapName) -> Result<Device, Failure> {
         let path = Path::new(NETMAP_DEVICE_NAME.to_str().unwrap_or("/dev/netmap"));
         let file = OpenOptions::new().read(true).write(true).open(path);
-        file.map(|file| Device { file }).map_err(|e| {
+        file.map(|file| Device { file, _master: None }).map_err(|e| {
             let (code, remedy) = match e.kind() {
                 ErrorKind::NotFound => (Sysexit::Unavailable, MISSING),
                 ErrorKind::PermissionDenied => (Sysexit::NoPerm, NOT_PERMITTED),
@@ -161,16 +204,17 @@ impl Device {
         self,
         name: &NetmapName,
         rings: Rings,
+        flags: u64,
         mappings: &mut Vec<Arc<Mapping>>,
     ) -> Result<Registration<Device>, Failure> {
-        let mut request = nmreq_register { nr_flags: NR_EXCLUSIVE, ..nmreq_register::default() };
+        let mut request = nmreq_register { nr_flags: flags, ..nmreq_register::default() };
         (request.nr_mode, request.nr_ringid) = match rings {
             Rings::Nic => (NR_REG_ALL_NIC, 0),
             Rings::NicAndHost => (NR_REG_NIC_SW, 0),
             Rings::Pair(ring) => (NR_REG_ONE_NIC, ring),
             Rings::Host => (NR_REG_SW, 0),
         };
-        self.control(NETMAP_REQ_REGISTER, &name.port, &mut request).map_err(|e| self.refused(name, &e))?;
+        self.control(NETMAP_REQ_REGISTER, &name.port, &mut request).map_err(|e| self.refused(name, rings, &e))?;
         let failed =
             |what: &str, e: &dyn std::fmt::Display| Failure::new(Sysexit::OsErr, format!("{name}: {what}: {e}"));
         let known = mappings.iter().find(|m| m.id == request.nr_mem_id && m.map.len() as u64 == request.nr_memsize);
@@ -190,9 +234,14 @@ impl Device {
     }
 
     /// Why the kernel has refused the port, and what to do.
-    fn refused(&self, name: &NetmapName, e: &io::Error) -> Failure {
+    fn refused(&self, name: &NetmapName, rings: Rings, e: &io::Error) -> Failure {
         let interface = name.interface().unwrap_or(&name.port);
         let (code, why) = match e.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EBUSY) if rings == Rings::Host => (
+                Sysexit::Unavailable,
+                "its ring pair is free, but another program has its host rings; --dedicated leaves those to that one"
+                    .to_owned(),
+            ),
             Some(Errno::EBUSY) => (Sysexit::Unavailable, "device busy; another program has it open".to_owned()),
             Some(Errno::ENXIO | Errno::ENODEV | Errno::ENOENT) => {
                 (Sysexit::Unavailable, format!("there is no such port; is {interface:?} there, and its name right?"))

@@ -1,5 +1,8 @@
 //! Frames for the host, from workers that do not have the host rings: copied to the worker that has.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::port::Waker;
@@ -32,12 +35,15 @@ pub struct Relay {
     full: Sender<Parcel>,
     empty: Receiver<Parcel>,
     waker: Waker,
+    /// Has that worker been woken, and not begun to take what there is?
+    rung: Arc<AtomicBool>,
 }
 
 /// Where that worker takes them.
 pub struct Inlet {
     full: Receiver<Parcel>,
     empty: Sender<Parcel>,
+    rung: Arc<AtomicBool>,
 }
 
 /// A frame under way. There are as many as there are places, made once.
@@ -53,7 +59,8 @@ pub fn relay(waker: Waker) -> (Relay, Inlet) {
     for _ in 0..PLACES {
         let _ = empties.try_send(Parcel { bytes: Box::new([0; LONGEST]), len: 0 });
     }
-    (Relay { full, empty, waker }, Inlet { full: incoming, empty: empties })
+    let rung = Arc::new(AtomicBool::new(false));
+    (Relay { full, empty, waker, rung: Arc::clone(&rung) }, Inlet { full: incoming, empty: empties, rung })
 }
 
 impl Relay {
@@ -65,9 +72,8 @@ impl Relay {
         let Ok(mut parcel) = self.empty.try_recv() else { return false };
         parcel.bytes[..frame.len()].copy_from_slice(frame);
         parcel.len = frame.len();
-        let was_empty = self.full.is_empty();
         let passed = self.full.try_send(parcel).is_ok();
-        if was_empty {
+        if !self.rung.swap(true, Ordering::AcqRel) {
             self.waker.wake();
         }
         passed
@@ -75,6 +81,16 @@ impl Relay {
 }
 
 impl Inlet {
+    /// What is passed from now on rings anew.
+    pub(super) fn answer(&self) {
+        self.rung.store(false, Ordering::Release);
+    }
+
+    /// Is there nothing to take?
+    pub(super) fn is_empty(&self) -> bool {
+        self.full.is_empty()
+    }
+
     /// Shows the next frame to `show`; false if there is none.
     pub(super) fn take(&mut self, show: impl FnOnce(&[u8])) -> bool {
         let Ok(parcel) = self.full.try_recv() else { return false };

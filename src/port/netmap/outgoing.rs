@@ -4,6 +4,8 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use netmap_sys::{NS_BUF_CHANGED, NS_MOREFRAG, ring_space};
 
 use super::{Kernel, Ring, Slot};
@@ -26,7 +28,7 @@ pub struct Transmit {
     /// The next slot to fill.
     head: u32,
     tail: u32,
-    /// Was something put into it since the last sync?
+    /// Was something put into it since the kernel was told?
     filled: bool,
     /// Was it waited for in vain, and has had no room since?
     jammed: bool,
@@ -41,6 +43,15 @@ impl Transmit {
 
     fn space(&self) -> u32 {
         ring_space(self.head, self.tail, self.ring.num_slots())
+    }
+
+    /// Has the kernel return what has been sent.
+    #[cold]
+    fn look_again(&mut self, kernel: &mut impl Kernel) {
+        // An error shows at the next poll, too.
+        let _ = kernel.sync_tx();
+        (self.head, self.tail) = self.ring.bounds();
+        self.jammed &= self.space() == 0;
     }
 
     #[inline]
@@ -59,11 +70,15 @@ pub(super) struct Outgoing<K> {
     pub(super) tally: Tally,
     /// Until when this batch may wait for room.
     patience: Option<Instant>,
+    /// Is there something in the rings that the kernel has not been told of?
+    filled: bool,
+    /// Has a tx ring lost a buffer?
+    broken: bool,
 }
 
 impl<K: Kernel> Outgoing<K> {
     pub(super) fn new(kernels: Vec<K>, transmit: Vec<Transmit>, back: Option<Mac>) -> Outgoing<K> {
-        Outgoing { kernels, transmit, back, tally: Tally::default(), patience: None }
+        Outgoing { kernels, transmit, back, tally: Tally::default(), patience: None, filled: false, broken: false }
     }
 
     /// Are there all these tx rings, and the registrations of all tx rings?
@@ -80,18 +95,30 @@ impl<K: Kernel> Outgoing<K> {
         }
     }
 
+    /// Is there something in the rings that the kernel has not been told of?
+    #[inline]
+    pub(super) fn has_filled(&self) -> bool {
+        self.filled
+    }
+
+    /// # Errors
+    /// `EIO`: a ring has lost a buffer, and has to be registered anew.
+    #[inline]
+    pub(super) fn check(&self) -> io::Result<()> {
+        if self.broken { Err(Errno::EIO.into()) } else { Ok(()) }
+    }
+
     /// Looks at the rings anew: the kernel may have set one up again.
     #[inline]
     pub(super) fn refresh(&mut self) {
         self.patience = None;
         for tx in &mut self.transmit {
-            if tx.jammed {
-                // An error shows at the next sync, too.
-                let _ = self.kernels[tx.kernel].sync_tx();
-            }
             (tx.head, tx.tail) = tx.ring.bounds();
-            tx.jammed &= tx.head == tx.tail;
+            if tx.jammed {
+                tx.look_again(&mut self.kernels[tx.kernel]);
+            }
         }
+        self.tally.stuck = self.transmit.iter().any(|tx| tx.jammed);
     }
 
     /// Puts slot number `at` of the rx ring `from`, which is `slot`, into tx ring number `out`: the buffers change places,
@@ -104,12 +131,22 @@ impl<K: Kernel> Outgoing<K> {
         let tx = &mut self.transmit[out];
         if from.shares_memory_with(&tx.ring) {
             let free = tx.ring.slot(tx.head).buffer;
+            if !tx.ring.has_buffer(free) {
+                // The kernel leaves 0 in a slot that made no sense. That must not spread to the rx ring.
+                self.tally.bad_slots += 1;
+                self.broken = true;
+                return;
+            }
             from.set_slot(at, Slot { buffer: free, len: 0, flags: NS_BUF_CHANGED });
             tx.fill(Slot { flags: NS_BUF_CHANGED | slot.flags & NS_MOREFRAG, ..slot });
+            self.filled = true;
             return;
         }
         match from.buffer(slot.buffer, usize::from(slot.len)) {
-            Some(frame) => tx.copy(frame, 0, slot.flags & NS_MOREFRAG, &mut self.tally),
+            Some(frame) => {
+                tx.copy(frame, 0, slot.flags & NS_MOREFRAG, &mut self.tally);
+                self.filled = true;
+            }
             None => self.tally.bad_slots += 1,
         }
     }
@@ -128,6 +165,7 @@ impl<K: Kernel> Outgoing<K> {
     fn copy_padded(&mut self, frame: &[u8], least: u16, out: usize) {
         if self.room(out, 1) {
             self.transmit[out].copy(frame, least, 0, &mut self.tally);
+            self.filled = true;
         }
     }
 
@@ -143,44 +181,38 @@ impl<K: Kernel> Outgoing<K> {
         let kernel = &mut self.kernels[tx.kernel];
         tx.ring.release_to(tx.head);
         while !tx.jammed {
-            // An error shows at the next sync, too.
-            let _ = kernel.sync_tx();
+            let now = Instant::now();
+            // First without the effort of asking for each sent slot.
+            kernel.drain(now);
             (tx.head, tx.tail) = tx.ring.bounds();
             if tx.space() >= slots {
                 return true;
             }
-            let until = *self.patience.get_or_insert_with(|| Instant::now() + PATIENCE);
-            if Instant::now() >= until {
-                tx.jammed = true;
+            let until = *self.patience.get_or_insert(now + PATIENCE);
+            tx.look_again(kernel);
+            if tx.space() >= slots {
+                return true;
+            }
+            if now >= until {
+                tx.jammed = tx.space() == 0;
                 break;
             }
-            kernel.drain(until);
             // Where the registration has other tx rings, these may have room while this one has none.
+            kernel.drain(until);
             thread::sleep(PAUSE);
         }
         self.tally.send_failed += 1;
         false
     }
 
-    /// Tells the kernel what has been put into the tx rings.
-    ///
-    /// # Errors
-    /// Those of [`Kernel::sync_tx`]; the other rings have been told all the same.
+    /// Leaves to the kernel what has been put into the tx rings, for its next sync.
     #[inline]
-    pub(super) fn flush(&mut self) -> io::Result<()> {
-        let mut outcome = Ok(());
-        for (number, kernel) in self.kernels.iter_mut().enumerate() {
-            let mut filled = false;
-            for tx in self.transmit.iter_mut().filter(|tx| tx.kernel == number && tx.filled) {
-                tx.ring.release_to(tx.head);
-                tx.filled = false;
-                filled = true;
-            }
-            if filled && let Err(e) = kernel.sync_tx() {
-                outcome = Err(e);
-            }
+    pub(super) fn publish(&mut self) {
+        for tx in self.transmit.iter_mut().filter(|tx| tx.filled) {
+            tx.ring.release_to(tx.head);
+            tx.filled = false;
         }
-        outcome
+        self.filled = false;
     }
 }
 

@@ -55,6 +55,10 @@ impl Ring {
         let table = offset + size_of::<netmap_if>();
         let entry = index.checked_mul(size_of::<isize>()).and_then(|bytes| table.checked_add(bytes));
         let from_if: isize = read(region, entry.ok_or_else(outside)?)?;
+        if from_if == 0 {
+            // The kernel's word for a ring that is not bound to the descriptor.
+            return Err(missing());
+        }
         let at = offset.checked_add_signed(from_if).ok_or_else(outside)?;
         Ring::at(region, at)
     }
@@ -184,12 +188,18 @@ impl Ring {
         }
     }
 
+    /// Is there a buffer number `index` that a slot may name?
+    #[inline]
+    pub fn has_buffer(&self, index: u32) -> bool {
+        (FIRST_BUFFER..self.buf_count).contains(&index)
+    }
+
     /// The first `len` bytes of buffer number `index`; `None` where there is no such buffer, or it is shorter.
     ///
     /// The caller has a slot that names the buffer, and no other reference to it: that is what `&mut self` stands for.
     #[inline]
     pub fn buffer(&mut self, index: u32, len: usize) -> Option<&mut [u8]> {
-        if !(FIRST_BUFFER..self.buf_count).contains(&index) || len > self.buf_size as usize {
+        if !self.has_buffer(index) || len > self.buf_size as usize {
             return None;
         }
         // SAFETY: buffers below `buf_count` lie in the region, and `len` is within one.

@@ -8,6 +8,9 @@ use crate::harness::run;
 /// The interface that every host has.
 pub const INTERFACE: &str = "eth0";
 
+/// Does a host's interface lose its link when the switch's end of the cable goes down?
+pub const LINKS_ARE_SEEN: bool = true;
+
 /// Hosts on one switch. The switch's end of a host's cable has the host's name.
 pub struct Segment {
     tag: String,
@@ -56,9 +59,9 @@ impl Segment {
     /// Gives a host its interface.
     pub fn plug(&self, host: &str, mac: [u8; 6]) {
         let mac = crate::load::show(mac);
-        let (near, far) = (self.namespace(host), self.namespace(SWITCH));
-        let host_end = ["link", "add", INTERFACE, "address", &mac, "netns", &near, "type", "veth"];
-        ip(&[&host_end[..], &["peer", "name", host, "netns", &far]].concat());
+        let far = self.namespace(SWITCH);
+        let words = ["link", "add", INTERFACE, "address", &mac, "type", "veth", "peer", "name", host, "netns", &far];
+        run(self.command(host, "ip").args(words));
         let mut bridged = self.command(SWITCH, "ip");
         run(bridged.args(["link", "set", host, "master", "br0", "up"]));
         run(self.command(host, "ip").args(["link", "set", INTERFACE, "up"]));
@@ -84,8 +87,8 @@ impl Segment {
 
     /// An address that a host has, and is silent about.
     pub fn add_silent_address(&self, host: &str, address: &str) {
-        let mut settings = self.command(host, "sysctl");
-        run(settings.args(["-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2"]));
+        let settings = "cd /proc/sys/net/ipv4/conf/all && echo 1 >arp_ignore && echo 2 >arp_announce";
+        run(self.command(host, "sh").args(["-c", settings]));
         run(self.command(host, "ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
     }
 
@@ -184,21 +187,22 @@ pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count())
 }
 
-/// What the kernel says of its netmap: limits, what there is of each kind, how often it is in use.
+/// What the kernel says of its netmap: limits, and how much there is of each kind.
 pub fn netmap_state() -> String {
-    let folder = fs::read_dir("/sys/module/netmap/parameters");
+    let folder = fs::read_dir("/sys/module/netmap/parameters").into_iter().flatten().flatten();
     let mut lines: Vec<String> = folder
-        .into_iter()
-        .flatten()
-        .flatten()
         .map(|entry| {
             let value = fs::read_to_string(entry.path()).unwrap_or_default();
             format!("{} {}", entry.file_name().to_string_lossy(), value.trim())
         })
         .collect();
     lines.sort();
-    lines.push(format!("in use {}", fs::read_to_string("/sys/module/netmap/refcnt").unwrap_or_default().trim()));
     lines.join("\n")
+}
+
+/// How much of netmap is in use: descriptors and memory of programs, and on interfaces its queues.
+pub fn netmap_uses() -> String {
+    fs::read_to_string("/sys/module/netmap/refcnt").unwrap_or_default().trim().to_owned()
 }
 
 /// The user that has no rights.
