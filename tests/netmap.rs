@@ -6,6 +6,8 @@
 
 #![cfg(any(target_os = "linux", target_os = "freebsd"))]
 
+#[path = "netmap/arms.rs"]
+mod arms;
 #[path = "netmap/ends.rs"]
 mod ends;
 #[path = "common/frames.rs"]

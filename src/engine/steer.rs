@@ -44,7 +44,8 @@ pub(super) fn signal(proto: u8, tcp_flags: u8) -> Signal {
 /// A flow that is known stays where it is while its backend keeps its flows. Otherwise, what opens a flow chooses by the
 /// current generation; a TCP segment of a flow that is not known is older than what is remembered, and the previous
 /// generation decides if there is one.
-#[inline]
+// Always: a flow that is passed in memory and read again at once, in other words, holds the processor up.
+#[inline(always)]
 pub(super) fn steer(tables: &Tables, flows: &mut FlowTable, service: &Service, flow: &Flow, signal: Signal) -> Steered {
     let tag = flows.tag(flow);
     let found = flows.find(tag);

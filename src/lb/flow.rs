@@ -268,13 +268,13 @@ impl FlowTable {
     }
 
     /// The name of `flow` in this table.
-    #[inline]
+    #[inline(always)]
     pub fn tag(&self, flow: &Flow) -> Tag {
         flow.tag(self.memory.key())
     }
 
     /// Looks `tag` up.
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, tag: Tag) -> Option<Found> {
         let (main, nursery) = self.shape.places(tag);
         let sets = self.memory.sets();

@@ -193,7 +193,7 @@ impl Tables {
     }
 
     /// The index of the VIP that has `address`.
-    #[inline]
+    #[inline(always)]
     pub fn vip(&self, address: IpAddr) -> Option<usize> {
         match address {
             IpAddr::V4(address) => self.v4.get(&address),

@@ -173,11 +173,17 @@ impl<K: Kernel> Port for NetmapPort<K> {
         self.refresh(budget)?;
         let mut n = 0;
         let rings = self.receive.len();
-        for step in 0..rings {
-            let index = (self.first + step) % rings;
-            // Each gets its share, and what the others leave.
-            let share = (budget - n).div_ceil(rings - step);
-            n += pump(&mut self.receive[index], share, &mut self.outgoing, &mut self.whole, decide);
+        // Each gets its share, and then what the others have left.
+        let mut share = budget.div_ceil(rings);
+        for _ in 0..2 {
+            for step in 0..rings {
+                let rx = &mut self.receive[(self.first + step) % rings];
+                n += pump(rx, share.min(budget - n), &mut self.outgoing, &mut self.whole, decide);
+            }
+            if rings == 1 || n == budget {
+                break;
+            }
+            share = budget - n;
         }
         self.first = (self.first + 1) % rings;
         self.serve_host(budget);
@@ -217,24 +223,35 @@ fn pump<K: Kernel>(
     let (mut head, tail) = rx.ring.bounds();
     let mut n = 0;
     while head != tail && n < budget {
-        let slot = rx.ring.slot(head);
         let next = rx.ring.next(head);
-        n += 1;
-        if slot.flags & NS_MOREFRAG != 0 {
-            match chain(rx, head, tail, outgoing, whole, decide) {
-                Some(after) => head = after,
-                None => {
+        // SAFETY: both are places of this ring, as its bounds and what follows them are.
+        let (slot, following) = unsafe { (rx.ring.known_slot(head), rx.ring.known_slot(next)) };
+        let mut chain = None;
+        // There is one place where frames are decided about, so that the decision can be compiled into it.
+        let frame = if slot.flags & NS_MOREFRAG == 0 {
+            rx.ring.prefetch(following.buffer);
+            rx.ring.buffer(slot.buffer, usize::from(slot.len))
+        } else {
+            match gather(&mut rx.ring, head, tail, whole) {
+                Gathered::All(found) => {
+                    chain = Some(found);
+                    Some(&mut whole[..])
+                }
+                Gathered::Nonsense(after) => {
+                    outgoing.tally.bad_slots += 1;
+                    n += 1;
+                    head = after;
+                    continue;
+                }
+                Gathered::Part => {
                     // Wake us when more has come than there is now.
                     rx.ring.hold(head, tail);
-                    return n - 1;
+                    return n;
                 }
             }
-            continue;
-        }
-        if next != tail {
-            rx.ring.prefetch(rx.ring.slot(next).buffer);
-        }
-        let Some(frame) = rx.ring.buffer(slot.buffer, usize::from(slot.len)) else {
+        };
+        n += 1;
+        let Some(frame) = frame else {
             outgoing.tally.bad_slots += 1;
             head = next;
             continue;
@@ -242,7 +259,13 @@ fn pump<K: Kernel>(
         if rx.finish && checksum::finish(frame) == Finish::Finished {
             outgoing.tally.finished += 1;
         }
-        match decide(rx.arm, frame) {
+        let verdict = decide(rx.arm, frame);
+        if let Some(chain) = chain {
+            carry_chain(rx, head, &chain, verdict, outgoing, whole);
+            head = chain.after;
+            continue;
+        }
+        match verdict {
             Verdict::Transmit => {
                 let out = rx.out[outgoing.arm_of(frame) as usize];
                 outgoing.hand_over(&mut rx.ring, head, slot, out);
@@ -260,71 +283,90 @@ fn pump<K: Kernel>(
     n
 }
 
-/// Reads the frame of several slots that begins at `head`; returns the slot after it, or `None` where its end has not
-/// come yet.
+/// The slots of one frame.
+struct Chain {
+    /// The one behind them.
+    after: u32,
+    /// Those that hold a part of it.
+    filled: u32,
+    /// The last of these.
+    last: u32,
+}
+
+enum Gathered {
+    All(Chain),
+    /// What begins here makes no frame; this slot is behind it.
+    Nonsense(u32),
+    /// Its end has not come yet.
+    Part,
+}
+
+/// Puts the frame of several slots that begins at `head` together in `whole`.
 #[cold]
-fn chain<K: Kernel>(
-    rx: &mut Receive,
-    head: u32,
-    tail: u32,
-    outgoing: &mut Outgoing<K>,
-    whole: &mut Vec<u8>,
-    decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict,
-) -> Option<u32> {
+fn gather(ring: &mut Ring, head: u32, tail: u32, whole: &mut Vec<u8>) -> Gathered {
     whole.clear();
     let mut sound = true;
     // Some drivers leave an empty slot in front of a frame: nothing of that goes on.
     let (mut at, mut slots, mut filled, mut last) = (head, 0, 0, head);
-    let after = loop {
-        let slot = rx.ring.slot(at);
+    loop {
+        let slot = ring.slot(at);
         slots += 1;
         if slot.len > 0 {
             (filled, last) = (filled + 1, at);
         }
-        match rx.ring.buffer(slot.buffer, usize::from(slot.len)) {
+        match ring.buffer(slot.buffer, usize::from(slot.len)) {
             Some(part) if whole.len() + part.len() <= LONGEST => whole.extend_from_slice(part),
             _ => sound = false,
         }
-        at = rx.ring.next(at);
+        at = ring.next(at);
         if slot.flags & NS_MOREFRAG == 0 {
-            break at;
+            break;
         }
         if at == tail {
             // A ring that is full will not bring the rest.
-            if slots < NETMAP_MAX_FRAGS && slots + 1 < rx.ring.num_slots() {
-                return None;
+            if slots < NETMAP_MAX_FRAGS && slots + 1 < ring.num_slots() {
+                return Gathered::Part;
             }
             sound = false;
-            break at;
+            break;
         }
-    };
-    if !sound || slots > NETMAP_MAX_FRAGS {
-        outgoing.tally.bad_slots += 1;
-        return Some(after);
     }
-    outgoing.tally.finished += u64::from(rx.finish && checksum::finish(whole) == Finish::Finished);
-    match decide(rx.arm, whole) {
+    if sound && slots <= NETMAP_MAX_FRAGS {
+        Gathered::All(Chain { after: at, filled, last })
+    } else {
+        Gathered::Nonsense(at)
+    }
+}
+
+/// Carries out the `verdict` on the frame `whole` of the slots from `head` on.
+#[cold]
+fn carry_chain<K: Kernel>(
+    rx: &mut Receive,
+    head: u32,
+    chain: &Chain,
+    verdict: Verdict,
+    outgoing: &mut Outgoing<K>,
+    whole: &[u8],
+) {
+    match verdict {
         Verdict::Transmit => {
             let out = rx.out[outgoing.arm_of(whole) as usize];
-            if !outgoing.room(out, filled) {
-                return Some(after);
+            if !outgoing.room(out, chain.filled) {
+                return;
             }
-            let mut rest = &whole[..];
+            let mut rest = whole;
             let mut at = head;
-            while at != after {
-                let mut slot = rx.ring.slot(at);
-                if slot.len == 0 {
-                    at = rx.ring.next(at);
-                    continue;
-                }
-                slot.flags = if at == last { 0 } else { NS_MOREFRAG };
-                if let (Some(part), Some((bytes, others))) =
-                    (rx.ring.buffer(slot.buffer, usize::from(slot.len)), rest.split_at_checked(usize::from(slot.len)))
+            while at != chain.after {
+                let slot = rx.ring.slot(at);
+                let length = usize::from(slot.len);
+                if let (true, Some(part), Some((bytes, others))) =
+                    (length > 0, rx.ring.buffer(slot.buffer, length), rest.split_at_checked(length))
                 {
                     part.copy_from_slice(bytes);
                     rest = others;
+                    let flags = if at == chain.last { 0 } else { NS_MOREFRAG };
+                    outgoing.hand_over(&mut rx.ring, at, Slot { flags, ..slot }, out);
                 }
-                outgoing.hand_over(&mut rx.ring, at, slot, out);
                 at = rx.ring.next(at);
             }
         }
@@ -335,5 +377,4 @@ fn chain<K: Kernel>(
         },
         Verdict::Drop(_) => {}
     }
-    Some(after)
 }

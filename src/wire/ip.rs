@@ -88,7 +88,8 @@ pub fn destination(ethertype: u16, packet: &[u8]) -> Option<IpAddr> {
 ///
 /// # Errors
 /// What of the header is impossible, see [`Malformed`].
-#[inline]
+// Always: a header that is returned in memory and read again at once holds the processor up.
+#[inline(always)]
 pub fn parse(ethertype: u16, packet: &[u8]) -> Result<Header, Malformed> {
     match ethertype {
         ether::IPV4 => ipv4(packet, Extent::Whole),
@@ -117,7 +118,7 @@ pub fn locate(frame: &[u8]) -> Option<(Header, Range<usize>)> {
     Some((header, eth.payload + header.payload..eth.payload + header.end))
 }
 
-#[inline]
+#[inline(always)]
 fn ipv4(packet: &[u8], extent: Extent) -> Result<Header, Malformed> {
     let head: [u8; 20] = array(packet, 0)?;
     if head[0] >> 4 != 4 {
@@ -150,7 +151,7 @@ fn ipv4(packet: &[u8], extent: Extent) -> Result<Header, Malformed> {
     })
 }
 
-#[inline]
+#[inline(always)]
 fn ipv6(packet: &[u8], extent: Extent) -> Result<Header, Malformed> {
     let head: [u8; 8] = array(packet, 0)?;
     if head[0] >> 4 != 6 {

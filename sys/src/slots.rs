@@ -13,10 +13,9 @@ use std::ops::Range;
 #[inline]
 #[must_use]
 pub const fn ring_next(slot: u32, num_slots: u32) -> u32 {
-    match slot.checked_add(1) {
-        Some(next) if next < num_slots => next,
-        _ => 0,
-    }
+    // The one after the highest number is 0, too.
+    let next = slot.wrapping_add(1);
+    if next < num_slots { next } else { 0 }
 }
 
 /// The slots from `head` to `tail - 1`, which are the program's: frames to read

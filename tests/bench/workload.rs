@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pen_dsr::engine::Engine;
+use pen_dsr::engine::{Engine, Station};
 use pen_dsr::lb::flow::DEFAULT_ENTRIES;
 use pen_dsr::verdict::Verdict;
 
@@ -50,8 +50,13 @@ impl Workload {
     /// An engine that knows the flows of these `frames`, established for longer than it takes until no other flow pushes
     /// them out; its time.
     pub fn engine(&self, frames: &[Vec<u8>]) -> (Engine, Instant) {
+        self.engine_at(config::station(), frames)
+    }
+
+    /// The same, as `station`.
+    pub fn engine_at(&self, station: Station, frames: &[Vec<u8>]) -> (Engine, Instant) {
         let mut now = Instant::now();
-        let mut engine = config::engine_for(self.with_port, DEFAULT_ENTRIES, now);
+        let mut engine = config::engine_at(station, self.with_port, DEFAULT_ENTRIES, now);
         for frame in &self.before {
             engine.handle_frame(&mut frame.clone());
         }

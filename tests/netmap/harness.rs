@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::{roles, system};
 
@@ -38,6 +38,9 @@ pub fn machine(name: &'static str, body: impl FnOnce(&Machine)) {
             _ => format!("/dev/netmap: {e}"),
         };
         return skipped(name, &why);
+    }
+    if !geteuid().is_root() {
+        return skipped(name, "it takes root to make networks and to become other users");
     }
     let directory = tempfile::Builder::new().prefix("pen-dsr-netmap-").tempdir().expect("a directory for the test");
     // For the programs that become another user.
@@ -95,7 +98,8 @@ impl Machine {
 
     /// The same by `command`, which has its own way to call pen-dsr.
     pub fn balancer_by(&self, mut command: Command, line: &str) -> Process {
-        command.args(["-C", &self.path("control")]).args(line.split_whitespace());
+        // A small flow table, which is quickly looked through where the machine is an emulated one.
+        command.args(["-C", &self.path("control"), "--flow-entries", "16384"]).args(line.split_whitespace());
         let process = self.start("pen-dsr", command);
         wait_until("pen-dsr", || {
             assert!(!process.has_ended(), "pen-dsr {line}:\n{}", process.output());

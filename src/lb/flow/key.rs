@@ -38,7 +38,7 @@ impl Tag {
 impl Flow {
     /// SipHash-1-3 of words of eight bytes, little-endian: for IPv4 client and VIP in one; for IPv6 two for each; then
     /// the client's port, the VIP's port and the protocol.
-    #[inline]
+    #[inline(always)]
     pub(super) fn tag(&self, key: (u64, u64)) -> Tag {
         let ports = u64::from(self.client_port) << 32 | u64::from(self.vip_port) << 16 | u64::from(self.protocol);
         let hash = match (self.client, self.vip) {

@@ -10,7 +10,7 @@ use netmap_sys::{NS_BUF_CHANGED, NS_MOREFRAG, ring_space};
 
 use super::{Kernel, Ring, Slot};
 use crate::port::{Arm, Tally};
-use crate::wire::ether::{self, Mac};
+use crate::wire::ether::Mac;
 
 /// How long a batch waits for room in full tx rings, before frames for those are given up. Meanwhile what follows waits
 /// in the rx rings, and who sends it is held up by that.
@@ -56,7 +56,8 @@ impl Transmit {
 
     #[inline]
     fn fill(&mut self, slot: Slot) {
-        self.ring.set_slot(self.head, slot);
+        // SAFETY: `head` comes from the ring's bounds, or follows what did.
+        unsafe { self.ring.set_known_slot(self.head, slot) };
         self.head = self.ring.next(self.head);
         self.filled = true;
     }
@@ -66,7 +67,8 @@ impl Transmit {
 pub(super) struct Outgoing<K> {
     pub(super) kernels: Vec<K>,
     transmit: Vec<Transmit>,
-    back: Option<Mac>,
+    /// The back's MAC in the upper 48 bits; with one arm, what is no MAC's.
+    back: u64,
     pub(super) tally: Tally,
     /// Until when this batch may wait for room.
     patience: Option<Instant>,
@@ -78,6 +80,7 @@ pub(super) struct Outgoing<K> {
 
 impl<K: Kernel> Outgoing<K> {
     pub(super) fn new(kernels: Vec<K>, transmit: Vec<Transmit>, back: Option<Mac>) -> Outgoing<K> {
+        let back = back.map_or(1, |Mac([a, b, c, d, e, f])| u64::from_be_bytes([a, b, c, d, e, f, 0, 0]));
         Outgoing { kernels, transmit, back, tally: Tally::default(), patience: None, filled: false, broken: false }
     }
 
@@ -89,8 +92,8 @@ impl<K: Kernel> Outgoing<K> {
     /// The arm that a frame leaves by: that of the station which sends it.
     #[inline]
     pub(super) fn arm_of(&self, frame: &[u8]) -> Arm {
-        match self.back {
-            Some(back) if ether::source(frame) == Some(back) => Arm::Back,
+        match frame.get(4..12).and_then(|bytes| bytes.first_chunk()) {
+            Some(bytes) if u64::from_be_bytes(*bytes) << 16 == self.back => Arm::Back,
             _ => Arm::Front,
         }
     }
@@ -112,34 +115,46 @@ impl<K: Kernel> Outgoing<K> {
     #[inline]
     pub(super) fn refresh(&mut self) {
         self.patience = None;
+        self.tally.stuck = false;
         for tx in &mut self.transmit {
             (tx.head, tx.tail) = tx.ring.bounds();
             if tx.jammed {
                 tx.look_again(&mut self.kernels[tx.kernel]);
+                self.tally.stuck |= tx.jammed;
             }
         }
-        self.tally.stuck = self.transmit.iter().any(|tx| tx.jammed);
     }
 
     /// Puts slot number `at` of the rx ring `from`, which is `slot`, into tx ring number `out`: the buffers change places,
     /// or where they cannot, the frame is copied.
     #[inline]
     pub(super) fn hand_over(&mut self, from: &mut Ring, at: u32, slot: Slot, out: usize) {
-        if self.transmit[out].head == self.transmit[out].tail && !self.room(out, 1) {
+        let Some(tx) = self.transmit.get_mut(out) else { return };
+        // SAFETY: `head` comes from the ring's bounds, or follows what did.
+        let free = unsafe { tx.ring.known_slot(tx.head) }.buffer;
+        if tx.head == tx.tail || !from.shares_memory_with(&tx.ring) || !tx.ring.has_buffer(free) {
+            return self.hand_over_at_length(from, at, slot, out);
+        }
+        // SAFETY: the caller has read this slot of `from`.
+        unsafe { from.set_known_slot(at, Slot { buffer: free, len: 0, flags: NS_BUF_CHANGED }) };
+        tx.fill(Slot { flags: NS_BUF_CHANGED | slot.flags & NS_MOREFRAG, ..slot });
+        self.filled = true;
+    }
+
+    /// The same, with whatever stands in the way.
+    #[inline(never)]
+    fn hand_over_at_length(&mut self, from: &mut Ring, at: u32, slot: Slot, out: usize) {
+        if !self.room(out, 1) {
             return;
         }
         let tx = &mut self.transmit[out];
         if from.shares_memory_with(&tx.ring) {
-            let free = tx.ring.slot(tx.head).buffer;
-            if !tx.ring.has_buffer(free) {
-                // The kernel leaves 0 in a slot that made no sense. That must not spread to the rx ring.
-                self.tally.bad_slots += 1;
-                self.broken = true;
-                return;
+            if tx.ring.has_buffer(tx.ring.slot(tx.head).buffer) {
+                return self.hand_over(from, at, slot, out);
             }
-            from.set_slot(at, Slot { buffer: free, len: 0, flags: NS_BUF_CHANGED });
-            tx.fill(Slot { flags: NS_BUF_CHANGED | slot.flags & NS_MOREFRAG, ..slot });
-            self.filled = true;
+            // The kernel leaves 0 in a slot that made no sense. That must not spread to the rx ring.
+            self.tally.bad_slots += 1;
+            self.broken = true;
             return;
         }
         match from.buffer(slot.buffer, usize::from(slot.len)) {

@@ -34,9 +34,11 @@ pub struct Ring {
     buffers: NonNull<u8>,
     num_slots: u32,
     buf_size: u32,
-    /// Buffers from `buffers` on that lie in the region.
-    buf_count: u32,
-    region: Arc<dyn Region>,
+    /// Buffers from `buffers` on that lie in the region, less the first two.
+    usable: u32,
+    region_id: u32,
+    /// Keeps the memory.
+    _region: Arc<dyn Region>,
 }
 
 // SAFETY: a ring is memory that `region` keeps; whoever has the `Ring` is the only one of this process to use it.
@@ -86,10 +88,12 @@ impl Ring {
             return Err(outside());
         }
         let first = buffer_range(at, buf_ofs, 0, buf_size, region.size()).ok_or_else(outside)?;
-        let buf_count = u32::try_from((region.size() - first.start) / buf_size as usize).unwrap_or(u32::MAX);
+        let count = u32::try_from((region.size() - first.start) / buf_size as usize).unwrap_or(u32::MAX);
+        let usable = count.saturating_sub(FIRST_BUFFER);
         // SAFETY: both were checked to lie in the region.
         let (slots, buffers) = unsafe { (region.base().add(end).cast(), region.base().add(first.start)) };
-        Ok(Ring { ring, slots, buffers, num_slots, buf_size, buf_count, region: Arc::clone(region) })
+        let (region_id, _region) = (region.id(), Arc::clone(region));
+        Ok(Ring { ring, slots, buffers, num_slots, buf_size, usable, region_id, _region })
     }
 
     /// Slots in it.
@@ -103,8 +107,9 @@ impl Ring {
     }
 
     /// Can buffers of this ring and `other` change places?
+    #[inline]
     pub fn shares_memory_with(&self, other: &Ring) -> bool {
-        self.region.id() == other.region.id()
+        self.region_id == other.region_id
     }
 
     /// The first of the program's slots, and the first that is not: `(head, tail)`. None of them is the program's where
@@ -155,15 +160,29 @@ impl Ring {
     }
 
     /// What slot number `slot` says; an empty one where there is no such slot.
-    #[inline]
     pub fn slot(&self, slot: u32) -> Slot {
-        if slot >= self.num_slots {
-            return Slot { buffer: 0, len: 0, flags: 0 };
+        // SAFETY: it is in the ring.
+        if slot < self.num_slots { unsafe { self.known_slot(slot) } } else { Slot { buffer: 0, len: 0, flags: 0 } }
+    }
+
+    /// Writes slot number `slot`, which is the program's.
+    pub fn set_slot(&self, slot: u32, to: Slot) {
+        if slot < self.num_slots {
+            // SAFETY: it is in the ring.
+            unsafe { self.set_known_slot(slot, to) }
         }
+    }
+
+    /// As [`Ring::slot`], on the way of each frame.
+    ///
+    /// # Safety
+    /// `slot` comes from [`Ring::bounds`] or [`Ring::next`] of this ring, which makes it one that there is.
+    #[inline]
+    pub unsafe fn known_slot(&self, slot: u32) -> Slot {
+        debug_assert!(slot < self.num_slots);
         // SAFETY: the slot is in the ring. The kernel writes it only while it has it.
-        let entry = unsafe { self.slots.add(slot as usize).as_ptr() };
-        // SAFETY: as above.
         unsafe {
+            let entry = self.slots.add(slot as usize).as_ptr();
             Slot {
                 buffer: (&raw const (*entry).buf_idx).read(),
                 len: (&raw const (*entry).len).read(),
@@ -172,16 +191,16 @@ impl Ring {
         }
     }
 
-    /// Writes slot number `slot`, which is the program's.
+    /// As [`Ring::set_slot`], on the way of each frame.
+    ///
+    /// # Safety
+    /// As for [`Ring::known_slot`].
     #[inline]
-    pub fn set_slot(&self, slot: u32, to: Slot) {
-        if slot >= self.num_slots {
-            return;
-        }
-        // SAFETY: the slot is in the ring; the caller has it.
-        let entry = unsafe { self.slots.add(slot as usize).as_ptr() };
-        // SAFETY: as above.
+    pub unsafe fn set_known_slot(&self, slot: u32, to: Slot) {
+        debug_assert!(slot < self.num_slots);
+        // SAFETY: the slot is in the ring, and the caller's.
         unsafe {
+            let entry = self.slots.add(slot as usize).as_ptr();
             (&raw mut (*entry).buf_idx).write(to.buffer);
             (&raw mut (*entry).len).write(to.len);
             (&raw mut (*entry).flags).write(to.flags);
@@ -191,7 +210,7 @@ impl Ring {
     /// Is there a buffer number `index` that a slot may name?
     #[inline]
     pub fn has_buffer(&self, index: u32) -> bool {
-        (FIRST_BUFFER..self.buf_count).contains(&index)
+        index.wrapping_sub(FIRST_BUFFER) < self.usable
     }
 
     /// The first `len` bytes of buffer number `index`; `None` where there is no such buffer, or it is shorter.
@@ -202,7 +221,7 @@ impl Ring {
         if !self.has_buffer(index) || len > self.buf_size as usize {
             return None;
         }
-        // SAFETY: buffers below `buf_count` lie in the region, and `len` is within one.
+        // SAFETY: the buffers that there are lie in the region, and `len` is within one.
         unsafe {
             let start = self.buffers.add(index as usize * self.buf_size as usize);
             Some(std::slice::from_raw_parts_mut(start.as_ptr(), len))
@@ -213,12 +232,10 @@ impl Ring {
     #[inline]
     pub fn prefetch(&self, index: u32) {
         #[cfg(target_arch = "x86_64")]
-        if index < self.buf_count {
-            // SAFETY: the address lies in the region, and a prefetch touches nothing.
-            unsafe {
-                let start = self.buffers.add(index as usize * self.buf_size as usize);
-                std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(start.as_ptr().cast());
-            }
+        {
+            let start = self.buffers.as_ptr().wrapping_add(index as usize * self.buf_size as usize);
+            // SAFETY: a prefetch touches nothing, whatever the address.
+            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(start.cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = index;

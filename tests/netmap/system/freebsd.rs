@@ -95,6 +95,29 @@ impl Segment {
         run(self.command(host, "ifconfig").args(["lo0", "inet", &format!("{address}/32"), "alias"]));
     }
 
+    /// Moves the interface of a host to `other`'s host `to`, as `name`.
+    pub fn lend(&self, host: &str, other: &Segment, to: &str, name: &str) {
+        run(self.command(host, "ifconfig").args([INTERFACE, "name", name]));
+        run(Command::new("ifconfig").args([name, "-vnet", &self.jail(host)]));
+        run(Command::new("ifconfig").args([name, "vnet", &other.jail(to)]));
+        run(other.command(to, "ifconfig").args([name, "up"]));
+    }
+
+    /// An address of an interface that was lent.
+    pub fn add_address_on(&self, host: &str, interface: &str, address: &str) {
+        run(self.command(host, "ifconfig").args([interface, "inet", &format!("{address}/24"), "alias"]));
+    }
+
+    /// A host sends by `gateway` what is for others.
+    pub fn route_by(&self, host: &str, gateway: &str) {
+        run(self.command(host, "route").args(["-q", "add", "default", gateway]));
+    }
+
+    /// A host is a router.
+    pub fn be_router(&self, host: &str) {
+        run(self.command(host, "sysctl").arg("net.inet.ip.forwarding=1"));
+    }
+
     /// One ping from `host` to `address`, which is waited for no longer than a second.
     pub fn ping(&self, host: &str, address: &str) -> bool {
         let mut ping = self.command(host, "ping");
@@ -171,19 +194,19 @@ pub fn descriptors(pid: i32) -> usize {
     all.lines().filter(|line| line.split_whitespace().nth(2).is_some_and(|fd| fd.parse::<u32>().is_ok())).count()
 }
 
-/// What the kernel says of its netmap: limits, and how much there is of each kind.
+/// What the kernel says of its netmap: limits, how much there is of each kind, and pieces of memory in use.
 pub fn netmap_state() -> String {
     let numbers = run(Command::new("sysctl").arg("dev.netmap"));
     // Counters of what has happened are no state.
-    let lines: Vec<&str> = numbers.lines().filter(|line| line.contains("_num") || line.contains("_size")).collect();
+    let mut lines: Vec<&str> = numbers.lines().filter(|line| line.contains("_num") || line.contains("_size")).collect();
+    let memory = run(Command::new("vmstat").arg("-m"));
+    lines.extend(memory.lines().filter(|line| line.trim_start().starts_with("netmap")).map(in_use));
     lines.join("\n")
 }
 
-/// How much of netmap is in use: pieces of the kernel's memory.
+/// How much of netmap is in use by programs: nothing here tells.
 pub fn netmap_uses() -> String {
-    let memory = run(Command::new("vmstat").arg("-m"));
-    let lines: Vec<&str> = memory.lines().filter(|line| line.trim_start().starts_with("netmap")).map(in_use).collect();
-    lines.join(" ")
+    String::new()
 }
 
 /// Of a line of vmstat -m (type, in use, memory, requests...), how much is in use.

@@ -92,6 +92,29 @@ impl Segment {
         run(self.command(host, "ip").args(["address", "replace", &format!("{address}/32"), "dev", "lo"]));
     }
 
+    /// Moves the interface of a host to `other`'s host `to`, as `name`.
+    pub fn lend(&self, host: &str, other: &Segment, to: &str, name: &str) {
+        let words = ["link", "set", INTERFACE, "netns", &other.namespace(to), "name", name];
+        run(self.command(host, "ip").args(words));
+        run(other.command(to, "ip").args(["link", "set", name, "up"]));
+    }
+
+    /// An address of an interface that was lent.
+    pub fn add_address_on(&self, host: &str, interface: &str, address: &str) {
+        run(self.command(host, "ip").args(["address", "replace", &format!("{address}/24"), "dev", interface]));
+    }
+
+    /// A host sends by `gateway` what is for others.
+    pub fn route_by(&self, host: &str, gateway: &str) {
+        run(self.command(host, "ip").args(["route", "replace", "default", "via", gateway]));
+    }
+
+    /// A host is a router.
+    pub fn be_router(&self, host: &str) {
+        let settings = "cd /proc/sys/net/ipv4 && echo 1 >ip_forward && for f in conf/*/rp_filter; do echo 0 >$f; done";
+        run(self.command(host, "sh").args(["-c", settings]));
+    }
+
     /// One ping from `host` to `address`, which is waited for no longer than a second.
     pub fn ping(&self, host: &str, address: &str) -> bool {
         let mut ping = self.command(host, "ping");
