@@ -246,6 +246,14 @@ impl Appliance {
                     error!("{name}: the link is down; until it is back, every backend counts as what it was");
                     self.director.link_down();
                 }
+                if !known.is_up() && ground.is_up() && self.is_by_netmap() {
+                    return self.stop_serving(&format!("{name} was taken down and up: opening it anew"));
+                }
+                if let Some(what) = self.disturbance() {
+                    return self.stop_serving(&format!(
+                        "{name}: somebody has switched on what netmap cannot carry ({what}): setting it up and opening it anew"
+                    ));
+                }
                 self.stuck = if counters.stuck.get() > 0 && ground.is_running() { self.stuck + 1 } else { 0 };
                 if self.stuck >= STUCK_LOOKS {
                     self.stuck = 0;

@@ -5,6 +5,8 @@
 //! leave by [`Engine::poll_transmit`].
 
 mod answer;
+mod back;
+mod datagram;
 mod probe;
 mod recent;
 mod steer;
@@ -24,7 +26,7 @@ pub use tarpit::networks as tarpit_networks;
 use crate::counters::Counters;
 use crate::hold::{Hold, Waiting};
 use crate::lb::flow::{Flow, FlowTable, Memory, Record, Route, Settled};
-use crate::lb::fragment::{self, Destination, FragmentTable, Key};
+use crate::lb::fragment::{self, FragmentTable};
 use crate::lb::limit::Bucket;
 use crate::lb::{Seed, Tables};
 use crate::verdict::{Arm, DropReason, Verdict};
@@ -241,29 +243,6 @@ impl Engine {
         }
     }
 
-    /// A frame from the backends' side: who has which MAC, and answers to probes. The rest is the host's.
-    #[cold]
-    fn handle_back_frame(&mut self, frame: &mut [u8]) -> Verdict {
-        self.arm = Arm::Back;
-        let verdict = match ether::parse(frame) {
-            Ok(eth) if eth.destination == self.station.back || eth.destination.is_group() => match eth.ethertype {
-                ether::ARP => self.arp(frame, &eth),
-                ether::IPV6 if eth.destination.is_group() => self.neighbor_discovery(frame, &eth),
-                ether::IPV4 | ether::IPV6 if !eth.destination.is_group() => {
-                    match ip::destination(eth.ethertype, &frame[eth.payload..]) {
-                        Some(address) if self.tables.vip(address).is_none() => self.not_for_a_vip(frame, &eth, address),
-                        _ => Verdict::Host,
-                    }
-                }
-                _ => Verdict::Host,
-            },
-            _ => Verdict::Host,
-        };
-        self.arm = Arm::Front;
-        self.count(frame.len(), verdict);
-        verdict
-    }
-
     #[inline]
     fn count(&self, bytes: usize, verdict: Verdict) {
         let counters = &*self.counters;
@@ -366,111 +345,6 @@ impl Engine {
         ether::readdress(&mut addresses, Mac(backend), self.station.back);
         let vip = self.tables.vips()[vip].number as u32;
         self.flows.keep_shortcut(frame, settled, Route { addresses, vip });
-    }
-
-    /// A part of a datagram for a VIP: all parts go where the first one goes.
-    fn fragment(
-        &mut self,
-        frame: &mut [u8],
-        eth: &ether::Header,
-        vip: usize,
-        header: &ip::Header,
-        fragment: ip::Fragment,
-    ) -> Verdict {
-        let key = Key::new(header, fragment);
-        if fragment.offset == 0 {
-            return self.first_fragment(frame, eth, vip, header, key);
-        }
-        match self.fragments.get(&key, self.now) {
-            Some(Destination::Host) => Verdict::Host,
-            Some(Destination::Backend(backend)) => self.forward(frame, vip, backend),
-            Some(Destination::Nowhere(reason)) => Verdict::Drop(reason),
-            None => self.keep(frame, Waiting::First(key)),
-        }
-    }
-
-    /// The part of a datagram that has its ports; parts that came before it follow it now.
-    fn first_fragment(
-        &mut self,
-        frame: &mut [u8],
-        eth: &ether::Header,
-        vip: usize,
-        header: &ip::Header,
-        key: Key,
-    ) -> Verdict {
-        let Engine { tables, flows, .. } = self;
-        let steered = match header.protocol {
-            protocol::TCP | protocol::UDP => {
-                let segment = &frame[eth.payload + header.payload..eth.payload + header.end];
-                let Ok(ports) = l4::leading_ports(segment) else {
-                    return Verdict::Drop(DropReason::Malformed);
-                };
-                let signal = steer::signal(header.protocol, l4::tcp_flags(segment));
-                let service = tables.service(vip, header.protocol, ports.destination);
-                service.map(|service| steer::steer(tables, flows, service, &flow_of(header, ports), signal))
-            }
-            // A ping too long to answer in place: a backend has the VIP, it reassembles and answers.
-            protocol::ICMP | protocol::ICMPV6 => tables.vips()[vip].services.first().map(|service| {
-                let backend = service.current.choose(header.source, 0).backend;
-                backend.map_or(Steered::NoBackend, |index| Steered::Backend { index, opened: false, settled: None })
-            }),
-            _ => None,
-        };
-        let destination = match steered {
-            None => Destination::Host,
-            Some(Steered::Backend { index, .. }) => Destination::Backend(index),
-            Some(Steered::NoBackend) => Destination::Nowhere(DropReason::NoBackend),
-            Some(Steered::Denied) => Destination::Nowhere(DropReason::Denied),
-        };
-        self.fragments.insert(key, destination, self.now);
-        let verdict = match destination {
-            Destination::Host => Verdict::Host,
-            Destination::Backend(backend) => self.forward(frame, vip, backend),
-            Destination::Nowhere(reason) => Verdict::Drop(reason),
-        };
-        self.release(|waiting| *waiting == Waiting::First(key));
-        verdict
-    }
-
-    /// ICMP for a VIP: echo is answered here, an error goes to the backend of the flow that it quotes.
-    fn icmp(&mut self, frame: &mut [u8], eth: &ether::Header, vip: usize, header: &ip::Header) -> Verdict {
-        let l4 = eth.payload + header.payload..eth.payload + header.end;
-        match icmp::parse(header.protocol, &frame[l4.clone()]) {
-            Err(_) => Verdict::Drop(DropReason::Malformed),
-            Ok(icmp::Message::EchoRequest) if self.tables.settings().silent => Verdict::Host,
-            Ok(icmp::Message::EchoRequest) => self.answer_echo(frame, eth, header, l4),
-            Ok(icmp::Message::Error(quote)) => self.icmp_error(frame, vip, &quote),
-            Ok(icmp::Message::Other) => self.neighbor_discovery(frame, eth),
-        }
-    }
-
-    fn icmp_error(&mut self, frame: &mut [u8], vip: usize, quote: &icmp::Quote) -> Verdict {
-        // The quoted packet went from the VIP to the client: its source is our service, its destination our client.
-        if self.tables.vip(quote.source) != Some(vip) {
-            return Verdict::Host;
-        }
-        let Engine { tables, flows, .. } = self;
-        let backend = match quote.ports {
-            Some(ports) => tables.service(vip, quote.protocol, ports.source).map(|service| {
-                let flow = Flow {
-                    client: quote.destination,
-                    client_port: ports.destination,
-                    vip: quote.source,
-                    vip_port: ports.source,
-                    protocol: quote.protocol,
-                };
-                steer::backend_of(tables, flows, service, &flow)
-            }),
-            None => {
-                let service = tables.portless_service(vip, quote.protocol);
-                service.map(|service| tables.elder_choice(service, quote.destination, 0).backend)
-            }
-        };
-        let Some(backend) = backend else {
-            return Verdict::Host;
-        };
-        self.counters.icmp_errors.add(u64::from(backend.is_some()));
-        self.forward_if_any(frame, vip, backend)
     }
 
     /// From VIP number `vip` to the backend that was chosen, if any is in service.

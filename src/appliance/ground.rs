@@ -70,6 +70,11 @@ impl Ground {
         self.all().all(|interface| interface.running)
     }
 
+    /// Has somebody brought up all of them?
+    pub(super) fn is_up(&self) -> bool {
+        self.all().all(|interface| interface.index == 0 || interface.is_up())
+    }
+
     /// Are these the same interfaces as `other`'s, with the same MACs?
     pub(super) fn is_same(&self, other: &Ground) -> bool {
         self.all().map(|i| (i.index, i.mac)).eq(other.all().map(|i| (i.index, i.mac)))

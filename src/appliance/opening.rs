@@ -158,7 +158,12 @@ impl Appliance {
         let names: Vec<String> =
             ports.into_iter().flatten().filter_map(PortName::interface).map(str::to_owned).collect();
         let refused = |name: &str, e: &io::Error| {
-            let code = if e.kind() == io::ErrorKind::PermissionDenied { Sysexit::NoPerm } else { Sysexit::OsErr };
+            let code = match e.kind() {
+                io::ErrorKind::PermissionDenied => Sysexit::NoPerm,
+                // Another one has set it up; what to do is said.
+                io::ErrorKind::ResourceBusy => return Failure::new(Sysexit::Unavailable, format!("{name}: {e}")),
+                _ => Sysexit::OsErr,
+            };
             Failure::new(
                 code,
                 format!(
@@ -222,6 +227,26 @@ impl Appliance {
             self.drives.setups.push(setup);
         }
         Ok(())
+    }
+
+    /// Are the interfaces driven by netmap?
+    pub(super) fn is_by_netmap(&self) -> bool {
+        self.drives.driver == Some(Driven::Netmap)
+    }
+
+    /// What somebody has changed on the interfaces that breaks netmap there: offloads that are on again.
+    pub(super) fn disturbance(&self) -> Option<String> {
+        let disturbed = self.drives.setups.iter().find_map(|setup| {
+            let what = setup.disturbed().ok().filter(|what| !what.is_empty())?;
+            // Who has taken it down on purpose is not contradicted.
+            if what.contains(&"down") { None } else { Some(what.join(", ")) }
+        });
+        disturbed.or_else(|| {
+            let unguarded = self.is_by_netmap() && self.drives.setups.is_empty();
+            let interfaces = self.ground.all().filter(|interface| unguarded && interface.index != 0);
+            let on = |interface: &Interface| os::active_offloads(&interface.name).ok().flatten();
+            interfaces.into_iter().find_map(on).map(|on| on.names.join(", "))
+        })
     }
 
     /// Waits a while for the links that were there before, and looks at the interfaces anew.
