@@ -127,8 +127,7 @@ impl Appliance {
         let station = self.ground.station(&self.config);
         let tables = Arc::clone(self.director.tables());
         let seed = self.config.balance.seed;
-        let now = Instant::now();
-        let engine = |memory, counters| Engine::new(station, Arc::clone(&tables), seed, memory, counters, now);
+        let engine = move |memory, counters| Engine::new(station, tables, seed, memory, counters, Instant::now());
         self.serving = Some(Workers::start(prepared, &mut self.stock, &self.config.process, engine)?);
         if !self.ground.is_running() {
             warn!("{}: no link yet", self.ground.name());

@@ -159,7 +159,7 @@ impl Workers {
         prepared: Prepared,
         stock: &mut Stock,
         process: &Process,
-        engine: impl Fn(Memory, Arc<Counters>) -> Engine,
+        engine: impl FnOnce(Memory, Arc<Counters>) -> Engine + Clone + Send + 'static,
     ) -> Result<Workers, Failure> {
         let Prepared { lines, surroundings } = prepared;
         let (report_sender, reports) = bounded(REPORTS);
@@ -171,12 +171,14 @@ impl Workers {
                 workers.stop(stock);
                 return Err(Failure::new(Sysexit::OsErr, "the flow table's memory is gone"));
             };
-            let engine = engine(memory, Arc::clone(&stock.counters[number]));
+            let (engine, counters) = (engine.clone(), Arc::clone(&stock.counters[number]));
             let (commands, command_receiver) = unbounded();
             let channels =
                 Channels { commands: command_receiver, reports: report_sender.clone(), records: record_sender.clone() };
             let cpu = process.cpus.0.get(number).copied();
             let work = move || {
+                // Here, as to look through a large table takes its time.
+                let engine = engine(memory, counters);
                 if let Some(cpu) = cpu
                     && let Err(e) = os::pin_thread(cpu)
                 {

@@ -25,7 +25,8 @@ pub trait Port {
     /// The port is of no use any more (the interface has gone). A frame that cannot be sent is no error, but counted.
     fn drive(&mut self, budget: usize, decide: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<usize>;
 
-    /// Sends a frame that the engine originates: whole, with finished checksums.
+    /// Sends a frame that the engine originates, whole, with finished checksums: at the latest with the next
+    /// [`Port::drive`] or [`Port::wait`].
     ///
     /// # Errors
     /// As for [`Port::drive`].
