@@ -28,6 +28,8 @@ mod restarts;
 mod returns;
 #[path = "netmap/roles.rs"]
 mod roles;
+#[path = "common/scratch.rs"]
+mod scratch;
 #[cfg_attr(target_os = "linux", path = "netmap/system/linux.rs")]
 #[cfg_attr(target_os = "freebsd", path = "netmap/system/freebsd.rs")]
 mod system;

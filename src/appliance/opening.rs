@@ -219,7 +219,10 @@ impl Appliance {
                 info!("{name}: for netmap switched off until the end: {}", off.join(", "));
             }
             if !on.is_empty() {
-                warn!("{name}: its driver does not let go of {}, which netmap cannot carry", on.join(", "));
+                warn!(
+                    "{name}: its driver does not let go of {}, which netmap cannot carry; unfinished checksums are finished here",
+                    on.join(", ")
+                );
             }
             if setup.brought_up() {
                 info!("{name}: brought up");

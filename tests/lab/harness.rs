@@ -1,12 +1,12 @@
 //! Runs each test in a sandbox of its own (scripts/sandbox), on the segment that scripts/lab makes there.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::scratch::Scratch;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,12 +38,8 @@ pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)
     let up = script("lab").arg("up").args(options).output().expect("scripts/lab runs");
     assert!(up.status.success(), "scripts/lab up: {}", text(&up));
     // A short name, as a Unix socket's path has 107 bytes at most. Process numbers are alike in all sandboxes.
-    let directory =
-        tempfile::Builder::new().prefix("pen-dsr-lab-").tempdir().expect("a directory for the test's files");
-    // For the programs that become another user.
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("own directory");
-    let directory = directory.keep();
-    let lab = Lab { directory };
+    let scratch = Scratch::new("pen-dsr-lab");
+    let lab = Lab { directory: scratch.0.clone(), _scratch: scratch };
     body(&lab);
 }
 
@@ -96,20 +92,7 @@ fn text(output: &Output) -> String {
 /// The segment, and a directory for the test's files.
 pub struct Lab {
     pub directory: PathBuf,
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.extension().is_some_and(|e| e == "log") {
-                    eprintln!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
-                }
-            }
-        }
-        let _ = fs::remove_dir_all(&self.directory);
-    }
+    _scratch: Scratch,
 }
 
 impl Lab {

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +13,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
+use crate::scratch::Scratch;
 use crate::{roles, system};
 
 /// The program that is tested.
@@ -42,30 +42,15 @@ pub fn machine(name: &'static str, body: impl FnOnce(&Machine)) {
     if !geteuid().is_root() {
         return skipped(name, "it takes root to make networks and to become other users");
     }
-    let directory = tempfile::Builder::new().prefix("pen-dsr-netmap-").tempdir().expect("a directory for the test");
-    // For the programs that become another user.
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("own directory");
-    body(&Machine { name, directory: directory.keep() });
+    let scratch = Scratch::new("pen-dsr-netmap");
+    body(&Machine { name, directory: scratch.0.clone(), _scratch: scratch });
 }
 
 /// The machine, with a directory for the test's files.
 pub struct Machine {
     pub name: &'static str,
     pub directory: PathBuf,
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.extension().is_some_and(|e| e == "log") {
-                    eprintln!("--- {}\n{}", path.display(), fs::read_to_string(&path).unwrap_or_default());
-                }
-            }
-        }
-        let _ = fs::remove_dir_all(&self.directory);
-    }
+    _scratch: Scratch,
 }
 
 impl Machine {
