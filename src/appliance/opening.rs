@@ -48,6 +48,11 @@ pub(super) struct Line {
 pub(super) enum AnyPort {
     Netmap(Box<NetmapPort<Device>>),
     Packet(PacketPort),
+    /// Of a test: one that panics at its first frame, or one that never has any.
+    #[cfg(test)]
+    Test {
+        panics: bool,
+    },
 }
 
 impl Appliance {

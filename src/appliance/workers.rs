@@ -187,6 +187,8 @@ impl Workers {
                 match line.port {
                     AnyPort::Netmap(port) => worker::run(*port, engine, busy_poll, &channels),
                     AnyPort::Packet(port) => worker::run(port, engine, busy_poll, &channels),
+                    #[cfg(test)]
+                    AnyPort::Test { panics } => worker::run(tests::TestPort { panics }, engine, busy_poll, &channels),
                 }
             };
             let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(work);
@@ -261,5 +263,91 @@ impl Workers {
             }
         }
         sound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::appliance::opening::Line;
+    use crate::engine::Station;
+    use crate::lb::{Seed, Settings, Tables};
+    use crate::os::Wanted;
+    use crate::port::{Port, Tally, waker};
+    use crate::verdict::{Arm, Verdict};
+    use crate::wire::ether::Mac;
+
+    /// A port without a wire.
+    pub(super) struct TestPort {
+        pub(super) panics: bool,
+    }
+
+    impl Port for TestPort {
+        fn drive(&mut self, _: usize, _: &mut impl FnMut(Arm, &mut [u8]) -> Verdict) -> io::Result<usize> {
+            assert!(!self.panics, "as it was made to");
+            Ok(0)
+        }
+
+        fn send(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn wait(&mut self, _: Option<Instant>) -> io::Result<()> {
+            thread::sleep(Duration::from_millis(1));
+            Ok(())
+        }
+
+        fn tally(&mut self) -> Tally {
+            Tally::default()
+        }
+    }
+
+    fn workers(panics: &[bool]) -> (Workers, Stock) {
+        let line = |&panics: &bool| Line { port: AnyPort::Test { panics }, waker: waker().expect("a socket pair").0 };
+        let wanted = Wanted::default();
+        let surroundings =
+            Surroundings { wanted, vips: Vec::new(), filters: None, memberships: Vec::new(), ingress: None };
+        let prepared = Prepared { lines: panics.iter().map(line).collect(), surroundings };
+        let (mut stock, _) = Stock::open(None, Shape::of(1024), Key::Own((1, 2))).expect("memory");
+        stock.provide(panics.len()).expect("memory");
+        let engine = |memory, counters| {
+            let tables = Arc::new(tables());
+            Engine::new(Station::new(Mac([2, 0, 0, 0, 0, 2])), tables, Seed(1), memory, counters, Instant::now())
+        };
+        (Workers::start(prepared, &mut stock, &Process::default(), engine).expect("threads"), stock)
+    }
+
+    fn tables() -> Tables {
+        Tables::new(Vec::new(), Vec::new(), Settings::default())
+    }
+
+    fn await_that(what: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !what() {
+            assert!(Instant::now() < until, "it does not come");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn one_that_has_panicked_is_noticed_and_keeps_nothing_from_the_others() {
+        let (workers, mut stock) = workers(&[false, true, false]);
+        await_that(|| !workers.are_alive());
+        let new = Arc::new(tables());
+        assert!(!workers.tell(Command::Install(Arc::clone(&new))), "one does not hear it");
+        // Here, and with both that do; each lets the old ones go.
+        await_that(|| Arc::strong_count(&new) == 3);
+        assert!(!workers.stop(&mut stock), "it has panicked");
+        assert!(stock.memories[0].is_some() && stock.memories[2].is_some());
+    }
+
+    #[test]
+    fn each_is_asked_and_leaves_its_memory() {
+        let (workers, mut stock) = workers(&[false; 3]);
+        assert_eq!(workers.inspect(&|engine: &mut Engine| engine.flows().take_records().len()), Some(vec![0; 3]));
+        assert!(workers.are_alive() && workers.stop(&mut stock));
+        assert!(stock.memories.iter().all(Option::is_some));
     }
 }

@@ -38,6 +38,21 @@ fn a_full_tx_ring_is_counted_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_tx_ring_that_is_full_for_a_moment_loses_nothing() {
+    // The host's ring, of the same registration, has room all the time: that must not pass for room in this one.
+    let mut bench = Bench::one_arm(SHAPE);
+    bench.front.set_stuck_for(0, 1);
+    arrive(&bench, 15);
+    assert_eq!(bench.ports[0].drive(64, &mut |_, _: &mut [u8]| Verdict::Transmit).unwrap(), 15);
+    arrive(&bench, 10);
+    bench.front.set_stuck_for(0, 2);
+    bench.drive();
+    bench.drive();
+    assert_eq!((bench.front.take_sent(0).len(), bench.ports[0].tally().send_failed), (25, 0));
+    bench.check();
+}
+
+#[test]
 fn a_slot_that_makes_no_sense_is_counted_and_the_next_is_read() {
     for (buffer, len) in
         [(None, Some(2049)), (None, Some(u16::MAX)), (Some(0), None), (Some(1), None), (Some(u32::MAX), None)]

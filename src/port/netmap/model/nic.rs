@@ -68,8 +68,8 @@ struct KernelRing {
     sent: Vec<Vec<u8>>,
     /// Parts of a frame whose end has not been sent yet.
     partial: Vec<u8>,
-    /// Is nothing taken from this tx ring?
-    stuck: bool,
+    /// At how many syncs nothing is taken from this tx ring; `u32::MAX`: for ever.
+    stuck: u32,
     /// What the next received slot is made to say.
     corrupt: Option<(Option<u32>, Option<u16>)>,
     /// Slots that name another buffer than theirs, with theirs.
@@ -186,7 +186,12 @@ impl Nic {
 
     /// From now on nothing is taken from tx ring number `ring`, or again.
     pub fn set_stuck(&self, ring: u32, stuck: bool) {
-        self.state.lock().rings[self.place(RingKind::NicTx, ring)].stuck = stuck;
+        self.set_stuck_for(ring, if stuck { u32::MAX } else { 0 });
+    }
+
+    /// Nothing is taken from tx ring number `ring` at so many syncs that find something there.
+    pub fn set_stuck_for(&self, ring: u32, syncs: u32) {
+        self.state.lock().rings[self.place(RingKind::NicTx, ring)].stuck = syncs;
     }
 
     /// The next frame on rx ring number `ring` is received with this buffer number, or this length, in its slot.
@@ -328,7 +333,7 @@ impl KernelRing {
             incoming: VecDeque::new(),
             sent: Vec::new(),
             partial: Vec::new(),
-            stuck: false,
+            stuck: 0,
             corrupt: None,
             strayed: Vec::new(),
         }
@@ -376,7 +381,11 @@ impl KernelRing {
     /// Takes the slots up to `head`, and returns those that have been sent.
     fn transmit(&mut self, head: u32, violations: &mut Vec<String>) {
         self.rhead = head;
-        while !self.stuck && self.hwcur != head {
+        let stuck = self.stuck > 0 && self.hwcur != head;
+        if stuck && self.stuck != u32::MAX {
+            self.stuck -= 1;
+        }
+        while !stuck && self.hwcur != head {
             let slot = self.ring.slot(self.hwcur);
             let before = self.copy[self.hwcur as usize];
             if slot.buffer != before.buffer && slot.flags & NS_BUF_CHANGED == 0 {
