@@ -272,7 +272,7 @@ fn say_hello(config: &Config) {
     let vips: Vec<String> = b.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols)).collect();
     info!(
         "{}: {} by {} backends, hashing the client's {}, seed {}, {} slots",
-        process.interface.as_ref().map(ToString::to_string).unwrap_or_default(),
+        process.ports(),
         vips.join(", "),
         b.backends.len(),
         if b.hash_port { "address and port" } else { "address" },

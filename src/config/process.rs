@@ -88,6 +88,15 @@ impl Default for Process {
 }
 
 impl Process {
+    /// The ports in words, for messages.
+    pub fn ports(&self) -> String {
+        match (&self.interface, &self.out) {
+            (None, _) => "no interface".to_owned(),
+            (Some(front), None) => front.to_string(),
+            (Some(front), Some(back)) => format!("{front} (clients) and {back} (backends)"),
+        }
+    }
+
     /// The port to run on.
     ///
     /// # Errors

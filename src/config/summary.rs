@@ -1,6 +1,6 @@
 //! What a configuration means, in lines for people: `pen-dsr check`.
 
-use super::{BackendConfig, Balance, Config, Process, check, rule, validate};
+use super::{BackendConfig, Balance, Config, Driver, Process, check, rule, validate};
 use crate::lb::Protocols;
 use crate::lb::acl::Action;
 use crate::probe::Check;
@@ -10,7 +10,7 @@ impl Config {
     pub fn summary(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let Config { balance, process } = self;
-        let interface = process.interface.as_ref().map_or("no interface".to_owned(), ToString::to_string);
+        let interface = process.ports();
         let silent = if process.standby { ", silent until told to take over" } else { "" };
         lines.push(format!(
             "{interface}: {}, {}{silent}",
@@ -36,6 +36,7 @@ impl Config {
             lines.push(format!("tarpit: what acl {} permits, {} answers a second at most", tarpit.acl, tarpit.rate));
         }
         flows(balance, process, &mut lines);
+        driving(process, &mut lines);
         running(process, &mut lines);
         lines
     }
@@ -167,6 +168,21 @@ fn flows(balance: &Balance, process: &Process, lines: &mut Vec<String>) {
     }
     if let Some(peer) = &process.peer {
         lines.push(format!("flows are told to the balancer at {peer}"));
+    }
+}
+
+/// How the ports are driven, as far as it is not as always.
+fn driving(process: &Process, lines: &mut Vec<String>) {
+    let said = [
+        (process.driver != Driver::Auto).then(|| format!("by {} alone", process.driver)),
+        process.mac.map(|mac| format!("our MAC is {mac}")),
+        process.dedicated.then(|| "the host's stack is left without it".to_owned()),
+        process.no_ifconfig.then(|| "flags and offloads are left as they are".to_owned()),
+        (!process.cpus.0.is_empty()).then(|| format!("workers on processors {}", process.cpus)),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    if !said.is_empty() {
+        lines.push(format!("interface: {}", said.join("; ")));
     }
 }
 

@@ -236,7 +236,7 @@ fn status(appliance: &Appliance) -> Answer {
     let (counters, director) = (appliance.counters(), appliance.director());
     let process = &appliance.config().process;
     let role = if director.is_silent() { "standing by" } else { "active" };
-    let interface = process.interface.as_ref().map(ToString::to_string).unwrap_or_default();
+    let interface = process.ports();
     let head = format!("pen-dsr {} on {interface}, process {}, {role}", env!("CARGO_PKG_VERSION"), std::process::id());
     let lines: Vec<String> = std::iter::once(head).chain(stats::lines(&counters, director)).collect();
     let mut lines = lines;
