@@ -9,6 +9,7 @@
 //! keeper would switch them on under it.
 
 mod keeper;
+mod lock;
 mod target;
 mod turn;
 
@@ -16,8 +17,8 @@ use std::io;
 use std::time::Duration;
 
 use super::system::link;
-use super::system::setup_lock::SetupLock;
 use keeper::Keeper;
+use lock::SetupLock;
 pub(super) use target::{Bits, request_socket};
 use target::{Made, Target};
 

@@ -12,9 +12,9 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use super::lock::SetupLock;
 use super::target::{Made, Step, Target};
 use crate::os::system::detach::{Title, close_from};
-use crate::os::system::setup_lock::SetupLock;
 
 /// What the keeper is told to do; the end of its input tells it to put everything back and to end.
 const MAKE: u8 = 1;

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::os::system::setup_lock::{SetupLock, holder};
+use super::lock::SetupLock;
+use crate::os::system::setup_lock::holder;
 
 /// Waits that are longer are said.
 const UNSAID: Duration = Duration::from_millis(200);
