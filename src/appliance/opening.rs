@@ -116,9 +116,11 @@ impl Appliance {
 
     fn open_netmap(&mut self) -> Result<Prepared, Failure> {
         let running = self.ground.is_running();
+        let front = self.config.process.port()?.as_netmap();
+        // Before an interface is touched in vain.
+        device::check(&front)?;
         self.set_up()?;
         let process = &self.config.process;
-        let front = process.port()?.as_netmap();
         let back = process.out.as_ref().map(PortName::as_netmap);
         let back_mac = self.ground.backends().mac;
         let opening = Opening {
@@ -133,7 +135,13 @@ impl Appliance {
         let ports = device::open(&opening)?;
         let wanted = wanted(self.director.tables());
         // What the host's stack gets is what it is given: no filter is needed, no frame has to be kept from it.
-        let memberships = self.join(&wanted, None).map_err(|e| open_failure(&self.ground.name(), &e))?;
+        let memberships = self.join(&wanted, None).unwrap_or_else(|e| {
+            warn!(
+                "{}: IPv6 groups cannot be joined: {e}: a NIC that filters keeps questions for the VIPs away",
+                self.ground.name()
+            );
+            Vec::new()
+        });
         let vips = self.config.balance.vips.clone();
         let surroundings = Surroundings { wanted, vips, filters: None, memberships, ingress: None };
         let lines: Vec<Line> =

@@ -102,6 +102,16 @@ pub fn open(opening: &Opening<'_>) -> Result<Vec<(NetmapPort<Device>, Waker)>, F
     Ok(ports.into_iter().zip(wakers).collect())
 }
 
+/// Is netmap there, with an interface that this program speaks, for whoever this process is? Touches no port.
+///
+/// # Errors
+/// As [`open`].
+pub fn check(name: &NetmapName) -> Result<(), Failure> {
+    let device = Device::open(name)?;
+    let mut info = nmreq_port_info_get::default();
+    device.control(NETMAP_REQ_PORT_INFO_GET, "", &mut info).map_err(|e| device.refused(name, Rings::Nic, &e))
+}
+
 /// How many workers can share the port: one for each ring pair of a NIC, if there are as many of one direction as of the
 /// other. With more of the one, two workers would share a ring.
 fn pairs(name: &NetmapName) -> Result<usize, Failure> {
