@@ -250,18 +250,12 @@ impl Appliance {
         self.drives.driver == Some(Driven::Netmap)
     }
 
-    /// What somebody has changed on the interfaces that breaks netmap there: offloads that are on again.
+    /// What somebody has changed on the interfaces, though they were set up for netmap: offloads that are on again.
     pub(super) fn disturbance(&self) -> Option<String> {
-        let disturbed = self.drives.setups.iter().find_map(|setup| {
+        self.drives.setups.iter().find_map(|setup| {
             let what = setup.disturbed().ok().filter(|what| !what.is_empty())?;
             // Who has taken it down on purpose is not contradicted.
             if what.contains(&"down") { None } else { Some(what.join(", ")) }
-        });
-        disturbed.or_else(|| {
-            let unguarded = self.is_by_netmap() && self.drives.setups.is_empty();
-            let interfaces = self.ground.all().filter(|interface| unguarded && interface.index != 0);
-            let on = |interface: &Interface| os::active_offloads(&interface.name).ok().flatten();
-            interfaces.into_iter().find_map(on).map(|on| on.names.join(", "))
         })
     }
 
