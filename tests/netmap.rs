@@ -20,6 +20,8 @@ mod load;
 mod nic;
 #[path = "netmap/pipes.rs"]
 mod pipes;
+#[path = "common/process.rs"]
+mod process;
 #[path = "netmap/refusals.rs"]
 mod refusals;
 #[path = "netmap/restarts.rs"]

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+pub use crate::process::{Process, wait_until};
 use crate::scratch::Scratch;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 /// The program that is tested.
 pub const PEN_DSR: &str = env!("CARGO_BIN_EXE_pen-dsr");
@@ -123,7 +123,7 @@ impl Lab {
         let file = fs::File::create(&log).expect("a log file");
         let both = file.try_clone().expect("a second handle");
         let child = self.command(host, words).stdout(file).stderr(both).spawn().expect("scripts/lab runs");
-        Process { child, log }
+        Process::new(child, log)
     }
 
     /// Runs `body` in the network of `host`, in a thread of its own.
@@ -273,45 +273,7 @@ impl Lab {
     }
 }
 
-/// A program in the lab.
-pub struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
 impl Process {
-    /// What it has printed so far.
-    pub fn output(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Waits until its output satisfies `test`.
-    pub fn wait_for(&self, what: &str, mut test: impl FnMut(&str) -> bool) {
-        wait_until(what, || test(&self.output()));
-    }
-
-    /// Its number.
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
-    /// Sends a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).expect("the process is there");
-    }
-
-    /// Waits for its end.
-    pub fn end(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("waiting for a child") {
-                return status;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.output());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// The balancer's statistics, as it prints them on USR1.
     pub fn statistics(&self) -> String {
         let before = self.output().len();
@@ -325,25 +287,9 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// The number that stands in `text` right behind `label`.
 pub fn number_after(text: &str, label: &str) -> u64 {
     let at = text.find(label).unwrap_or_else(|| panic!("no {label:?} in:\n{text}")) + label.len();
     let digits: String = text[at..].chars().skip_while(|c| *c == ' ').take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_else(|_| panic!("no number behind {label:?} in:\n{text}"))
-}
-
-/// Waits until `test` holds.
-pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !test() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(30));
-    }
 }

@@ -13,6 +13,8 @@ mod harness;
 mod life;
 mod load;
 mod neighbors;
+#[path = "../common/process.rs"]
+mod process;
 #[path = "../common/scratch.rs"]
 mod scratch;
 mod sockets;

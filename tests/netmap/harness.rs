@@ -1,18 +1,18 @@
 //! The machine that a test has for itself, and the programs that it runs there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
+pub use crate::process::{Process, wait_until};
 use crate::scratch::Scratch;
 use crate::{roles, system};
 
@@ -73,7 +73,7 @@ impl Machine {
         let file = File::create(&log).expect("a log file");
         let both = file.try_clone().expect("a second handle");
         let child = command.stdin(Stdio::null()).stdout(file).stderr(both).spawn();
-        Process { child: child.unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
+        Process::new(child.unwrap_or_else(|e| panic!("{command:?}: {e}")), log)
     }
 
     /// Starts pen-dsr with this command line, which takes commands at [`Machine::ask`]; it works when this returns.
@@ -118,28 +118,7 @@ impl Machine {
     }
 }
 
-/// A program that runs.
-pub struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
 impl Process {
-    /// What it has printed so far.
-    pub fn output(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Waits until it has printed what satisfies `test`.
-    pub fn wait_for(&self, what: &str, test: impl Fn(&str) -> bool) {
-        wait_until(what, || test(&self.output()));
-    }
-
-    /// Its number.
-    pub fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
     fn has_ended(&self) -> bool {
         // Not by waiting, which would need it for itself alone.
         matches!(kill(self.id(), None), Err(Errno::ESRCH)) || system::is_zombie(self.pid())
@@ -152,7 +131,7 @@ impl Process {
     /// Sends a signal and waits for its end, and for that of the processes that it has started.
     pub fn end_by(&mut self, signal: Signal) -> ExitStatus {
         let children = system::children(self.pid());
-        kill(self.id(), signal).expect("it is there");
+        self.signal(signal);
         let status = self.end();
         for child in children {
             wait_until("the end of the keeper of the interface", || {
@@ -160,25 +139,6 @@ impl Process {
             });
         }
         status
-    }
-
-    /// Waits for its end.
-    pub fn end(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().expect("waiting for a child") {
-                return status;
-            }
-            assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.output());
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -192,13 +152,4 @@ pub fn run(command: &mut Command) -> String {
 /// What a program printed.
 pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Waits until `test` holds.
-pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !test() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(30));
-    }
 }
