@@ -1,19 +1,20 @@
 //! Opening the interfaces: by which driver, and with what around it.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use super::surroundings::{Surroundings, wanted};
 use super::{Appliance, Ground};
-use crate::config::{Config, Driver};
+use crate::config::{ByNetmap, Config};
 use crate::failure::{Failure, Sysexit};
 use crate::os::{self, Interface, MacFilter, Setup};
 use crate::port::netmap::NetmapPort;
 use crate::port::netmap::device::{self, Device, Opening};
 use crate::port::packet::PacketPort;
 use crate::port::{PortName, Waker, waker};
-use std::time::{Duration, Instant};
+use crate::wire::ether::Mac;
 
 /// How long an interface that had a link may take to get it back: drivers start it anew for netmap.
 const LINK_PATIENCE: Duration = Duration::from_secs(8);
@@ -69,18 +70,16 @@ impl Appliance {
     /// The first time: by what is said, else by what is best and can be had.
     fn choose(&mut self) -> Result<Prepared, Failure> {
         let process = &self.config.process;
-        let ports = [process.interface.as_ref(), process.out.as_ref()];
-        let named = process.driver == Driver::Netmap
-            || process.out.is_some()
-            || ports.into_iter().flatten().any(|port| matches!(port, PortName::Netmap(_)));
-        let wanted = named || (process.driver == Driver::Auto && os::PREFERS_NETMAP);
-        if wanted {
+        let by_netmap = process.by_netmap(process.port()?);
+        // Packet sockets have one arm.
+        let insists = by_netmap == ByNetmap::Always || process.out.is_some();
+        if insists || by_netmap == ByNetmap::IfPossible {
             match self.open_netmap() {
                 Ok(prepared) => {
                     self.drives.driver = Some(Driven::Netmap);
                     return Ok(prepared);
                 }
-                Err(failure) if named => {
+                Err(failure) if insists => {
                     self.drives.setups.clear();
                     return Err(failure);
                 }
@@ -107,8 +106,7 @@ impl Appliance {
         let port = PacketPort::open(interface, &wanted, receiver).map_err(|e| open_failure(name, &e))?;
         let filters = port.filters().map_err(|e| open_failure(name, &e))?;
         let vips = self.config.balance.vips.clone();
-        let extra = self.config.process.vip_mac.filter(|&mac| mac != interface.mac);
-        let memberships = self.join(&wanted, extra).map_err(|e| open_failure(name, &e))?;
+        let memberships = self.join(&wanted, self.extra_mac()).map_err(|e| open_failure(name, &e))?;
         let ingress = self.keep_from_host(interface, &wanted);
         let surroundings = Surroundings { wanted, vips, filters: Some(filters), memberships, ingress };
         Ok(Prepared { lines: vec![Line { port: AnyPort::Packet(port), waker }], surroundings })
@@ -167,66 +165,20 @@ impl Appliance {
     /// Makes the interfaces fit for netmap, or says what would.
     fn set_up(&mut self) -> Result<(), Failure> {
         let process = &self.config.process;
-        let ports = [process.interface.as_ref(), process.out.as_ref()];
-        let names: Vec<String> =
-            ports.into_iter().flatten().filter_map(PortName::interface).map(str::to_owned).collect();
-        let refused = |name: &str, e: &io::Error| {
-            let code = match e.kind() {
-                io::ErrorKind::PermissionDenied => Sysexit::NoPerm,
-                // Another one has set it up; what to do is said.
-                io::ErrorKind::ResourceBusy => return Failure::new(Sysexit::Unavailable, format!("{name}: {e}")),
-                _ => Sysexit::OsErr,
-            };
-            Failure::new(
-                code,
-                format!(
-                    "{name}: cannot be set up for netmap: {e}: run this as root, or set it up before and say --no-ifconfig"
-                ),
-            )
-        };
         if process.no_ifconfig {
-            let needs_all = process.vip_mac.is_some_and(|mac| mac != self.ground.front.mac);
-            for interface in self.ground.all().filter(|interface| interface.index != 0) {
-                let promiscuous = !needs_all || interface.mac != self.ground.front.mac || interface.is_promiscuous();
-                if !interface.is_up() || !promiscuous {
-                    return Err(Failure::new(
-                        Sysexit::Config,
-                        format!(
-                            "{}: it has to be {}: {}, or leave --no-ifconfig out",
-                            interface.name,
-                            if promiscuous { "up" } else { "up, and promiscuous for the VIPs' own MAC" },
-                            os::up_remedy(&interface.name, !promiscuous),
-                        ),
-                    ));
-                }
-            }
-            for name in &names {
-                if let Some(on) = os::active_offloads(name).map_err(|e| refused(name, &e))? {
-                    return Err(Failure::new(
-                        Sysexit::Config,
-                        format!(
-                            "{name}: netmap cannot carry {}: switch that off with {:?}, or leave --no-ifconfig out",
-                            on.names.join(", "),
-                            on.remedy
-                        ),
-                    ));
-                }
-            }
-            return Ok(());
+            return self.check_as_it_is();
         }
+        let names: Vec<String> = process.each_port().filter_map(PortName::interface).map(str::to_owned).collect();
         if !self.drives.setups.is_empty() {
             for (setup, name) in self.drives.setups.iter_mut().zip(&names) {
-                setup.renew().map_err(|e| refused(name, &e))?;
+                setup.renew().map_err(|e| set_up_failure(name, &e))?;
             }
             return Ok(());
         }
-        let filter = match process.vip_mac {
-            Some(mac) if mac != self.ground.front.mac => MacFilter::Promiscuous,
-            _ => MacFilter::Own,
-        };
+        let filter = if self.extra_mac().is_some() { MacFilter::Promiscuous } else { MacFilter::Own };
         for name in &names {
             let own = if *name == self.ground.front.name { filter } else { MacFilter::Own };
-            let setup = Setup::apply(name, own).map_err(|e| refused(name, &e))?;
+            let setup = Setup::apply(name, own).map_err(|e| set_up_failure(name, &e))?;
             let (off, on) = (setup.switched_off(), setup.left_on());
             if !off.is_empty() {
                 info!("{name}: for netmap switched off until the end: {}", off.join(", "));
@@ -243,6 +195,36 @@ impl Appliance {
             self.drives.setups.push(setup);
         }
         Ok(())
+    }
+
+    /// Are the interfaces fit for netmap as somebody else has set them up?
+    fn check_as_it_is(&self) -> Result<(), Failure> {
+        let unfit = |message: String| Err(Failure::new(Sysexit::Config, message));
+        for interface in self.ground.all().filter(|interface| interface.index != 0) {
+            let name = &interface.name;
+            let is_front = interface.mac == self.ground.front.mac;
+            let promiscuous = self.extra_mac().is_none() || !is_front || interface.is_promiscuous();
+            if !interface.is_up() || !promiscuous {
+                return unfit(format!(
+                    "{name}: it has to be {}: {}, or leave --no-ifconfig out",
+                    if promiscuous { "up" } else { "up, and promiscuous for the VIPs' own MAC" },
+                    os::up_remedy(name, !promiscuous),
+                ));
+            }
+            if let Some(on) = os::active_offloads(name).map_err(|e| set_up_failure(name, &e))? {
+                return unfit(format!(
+                    "{name}: netmap cannot carry {}: switch that off with {:?}, or leave --no-ifconfig out",
+                    on.names.join(", "),
+                    on.remedy
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The MAC that the VIPs are announced with, if that is another than the interface's.
+    pub(super) fn extra_mac(&self) -> Option<Mac> {
+        self.config.process.vip_mac.filter(|&mac| mac != self.ground.front.mac)
     }
 
     /// Are the interfaces driven by netmap?
@@ -284,6 +266,22 @@ pub(super) fn warn_of_own_vips(config: &Config, ground: &Ground) {
             );
         }
     }
+}
+
+/// An interface could not be set up for netmap: why, and what to do.
+fn set_up_failure(name: &str, e: &io::Error) -> Failure {
+    let code = match e.kind() {
+        io::ErrorKind::PermissionDenied => Sysexit::NoPerm,
+        // Another one has set it up; what to do is said.
+        io::ErrorKind::ResourceBusy => return Failure::new(Sysexit::Unavailable, format!("{name}: {e}")),
+        _ => Sysexit::OsErr,
+    };
+    Failure::new(
+        code,
+        format!(
+            "{name}: cannot be set up for netmap: {e}: run this as root, or set it up before and say --no-ifconfig"
+        ),
+    )
 }
 
 /// The port could not be opened: why, and what to do.

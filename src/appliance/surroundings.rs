@@ -67,7 +67,7 @@ impl Appliance {
         if let Some(Err(e)) = serving.surroundings.filters.as_ref().map(|filters| filters.replace(&wanted)) {
             error!("{name}: the filter of the sockets cannot be replaced: {e}");
         }
-        let extra = self.config.process.vip_mac.filter(|&mac| by_sockets && mac != interface.mac);
+        let extra = self.extra_mac().filter(|_| by_sockets);
         let memberships = self.join(&wanted, extra).inspect_err(|e| error!("{name}: {e}")).ok();
         let ingress = if by_sockets { self.keep_from_host(interface, &wanted) } else { None };
         if let Some(serving) = &mut self.serving {

@@ -73,15 +73,19 @@ impl Stock {
 
     /// Another memory for a worker whose own is gone.
     fn renew(&mut self, worker: usize) -> Result<(), Failure> {
-        let (Key::Own(key) | Key::Shared(key)) = self.key;
-        self.memories[worker] = Some(Memory::fresh(self.shape, key).map_err(no_memory)?);
+        self.memories[worker] = Some(self.fresh_memory()?);
         Ok(())
+    }
+
+    fn fresh_memory(&self) -> Result<Memory, Failure> {
+        let (Key::Own(key) | Key::Shared(key)) = self.key;
+        let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
+        Memory::fresh(self.shape, key).map_err(no_memory)
     }
 
     fn memory(&mut self, worker: usize) -> Result<Memory, Failure> {
         let Some(path) = &self.flow_file else {
-            let (Key::Own(key) | Key::Shared(key)) = self.key;
-            return Memory::fresh(self.shape, key).map_err(no_memory);
+            return self.fresh_memory();
         };
         let path = numbered(path, worker);
         let (mut file, mut kept) = FlowFile::open(&path, self.shape, self.key)?;
@@ -124,10 +128,6 @@ impl Stock {
             all => Arc::new(Counters::total(all)),
         }
     }
-}
-
-fn no_memory(e: io::Error) -> Failure {
-    Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"))
 }
 
 fn numbered(path: &Path, worker: usize) -> PathBuf {

@@ -31,7 +31,7 @@ use std::time::Duration;
 pub use difference::difference;
 pub use edit::{Change, Edit, Which, WhichVip, acl_lines};
 pub use load::{Loaded, load, load_with_remarks, load_words};
-pub use process::{ControlAddress, Cpus, Driver, LogFormat, Process, parse_peer};
+pub use process::{ByNetmap, ControlAddress, Cpus, Driver, LogFormat, Process, parse_peer};
 pub use resolve::Lookup;
 pub use rule::{parse_rules, render_rules};
 pub use words::{Endpoint, parse_backend, parse_client, parse_vip};

@@ -88,6 +88,20 @@ impl Default for Process {
 }
 
 impl Process {
+    /// The ports that are named: the clients', and the backends' if that is another one.
+    pub fn each_port(&self) -> impl Iterator<Item = &PortName> {
+        self.interface.iter().chain(&self.out)
+    }
+
+    /// Is `port` to be driven by netmap?
+    pub fn by_netmap(&self, port: &PortName) -> ByNetmap {
+        match (self.driver, port) {
+            (Driver::Netmap, _) | (_, PortName::Netmap(_)) => ByNetmap::Always,
+            (Driver::Auto, PortName::Interface(_)) if AUTO_TRIES_NETMAP => ByNetmap::IfPossible,
+            (Driver::Auto | Driver::Packet, PortName::Interface(_)) => ByNetmap::Never,
+        }
+    }
+
     /// The ports in words, for messages.
     pub fn ports(&self) -> String {
         match (&self.interface, &self.out) {
@@ -108,6 +122,20 @@ impl Process {
             )
         })
     }
+}
+
+/// Is netmap, where it can be had, what an interface is driven by if nothing is said?
+const AUTO_TRIES_NETMAP: bool = cfg!(target_os = "freebsd");
+
+/// Whether netmap is to drive a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByNetmap {
+    /// That, or nothing.
+    Always,
+    /// That, or packet sockets.
+    IfPossible,
+    /// Packet sockets.
+    Never,
 }
 
 /// How a port is driven.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::origin::Problem;
-use super::{BackendConfig, Balance, Config, ControlAddress, Driver, Process, VipConfig, check, limits};
+use super::{BackendConfig, Balance, ByNetmap, Config, ControlAddress, Driver, Process, VipConfig, check, limits};
 use crate::failure::Failure;
 use crate::lb::Protocols;
 use crate::port::PortName;
@@ -224,19 +224,15 @@ fn sources(balance: &Balance) -> impl Iterator<Item = IpAddr> {
 
 /// Do the ports and what is said of them go together?
 fn ports(process: &Process) -> Result<(), Problem> {
-    let is_netmap = |port: &PortName| matches!(port, PortName::Netmap(_)) || process.driver == Driver::Netmap;
-    let may_be_netmap =
-        |port: &PortName| is_netmap(port) || (process.driver == Driver::Auto && cfg!(target_os = "freebsd"));
     let Some(front) = &process.interface else { return Ok(()) };
     if process.driver == Driver::Packet
-        && let Some(port @ PortName::Netmap(_)) =
-            [Some(front), process.out.as_ref()].into_iter().flatten().find(|p| is_netmap(p))
+        && let Some(port) = process.each_port().find(|port| matches!(port, PortName::Netmap(_)))
     {
         let what = format!("packet cannot drive {port}, a port of netmap: leave the driver out, or name an interface");
         return Err(Problem::new("driver", what));
     }
     if let Some(back) = &process.out {
-        if !may_be_netmap(front) || !may_be_netmap(back) {
+        if process.each_port().any(|port| process.by_netmap(port) == ByNetmap::Never) {
             let what = format!("{front} and {back}: two arms need netmap on both: write netmap:{front}, netmap:{back}")
                 .replace("netmap:netmap:", "netmap:");
             return Err(Problem::new("out", what));
@@ -245,9 +241,8 @@ fn ports(process: &Process) -> Result<(), Problem> {
             return Err(Problem::new("out", format!("{back} is the clients' port, too: leave it out for one arm")));
         }
     }
-    let no_interface = |port: &PortName| port.interface().is_none();
     if let Some(mac) = process.mac
-        && !no_interface(front)
+        && front.interface().is_some()
     {
         let what = format!(
             "{front} is an interface and has its own MAC: leave {mac} out (vip-mac is what VIPs are announced with)"

@@ -1,8 +1,6 @@
 //! Network interfaces: MAC, addresses, link.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::{Duration, Instant};
 
 use pnet::datalink::{self, NetworkInterface};
 
@@ -93,24 +91,5 @@ impl Interface {
     /// Does the interface itself have `address`?
     pub fn has(&self, address: IpAddr) -> bool {
         self.pnet.ips.iter().any(|network| network.ip() == address)
-    }
-}
-
-/// Between two looks at the link.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Waits until the link of `interface` is there, as it takes its time after the interface was brought up, but no longer
-/// than `patience`; what it is then.
-///
-/// # Errors
-/// There is no such interface.
-pub fn wait_for_link(interface: &str, patience: Duration) -> io::Result<Link> {
-    let end = Instant::now() + patience;
-    loop {
-        let link = link_state(interface)?;
-        if link != Link::Down || Instant::now() >= end {
-            return Ok(link);
-        }
-        std::thread::sleep(LOOK_INTERVAL);
     }
 }

@@ -70,7 +70,7 @@ mod mapping;
 mod process;
 mod setup;
 
-pub use interface::{Interface, wait_for_link};
+pub use interface::Interface;
 pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
 pub use setup::{MacFilter, Setup};

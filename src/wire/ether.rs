@@ -129,12 +129,6 @@ pub fn parse(frame: &[u8]) -> Result<Header, Malformed> {
     })
 }
 
-/// The sending station; `None` where the frame ends before it.
-#[inline]
-pub fn source(frame: &[u8]) -> Option<Mac> {
-    frame.get(6..)?.first_chunk().copied().map(Mac)
-}
-
 /// Writes the two addresses at the front of `frame`: the one change that Direct Server Return makes.
 /// A frame shorter than twelve bytes is left as it is.
 #[inline]

@@ -13,9 +13,6 @@ mod privileges;
 mod sandbox;
 pub(super) mod setup_lock;
 
-/// Is netmap, where it can be had, better than what else there is?
-pub const PREFERS_NETMAP: bool = true;
-
 /// The command that brings an interface up, and has it take all frames if that is wanted.
 pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
     format!("ifconfig {interface} up{}", if promiscuous { " promisc" } else { "" })
@@ -39,4 +36,4 @@ pub use packet::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, Waiter, open_packet_sockets, prepare_send,
 };
 pub use privileges::drop_privileges;
-pub use sandbox::{enter_capability_mode, limit_netmap};
+pub use sandbox::limit_netmap;

@@ -29,22 +29,6 @@ pub fn limit_netmap(netmap: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Enters capability mode, for this process and for good: it keeps what it has open, and gets nothing new.
-///
-/// What works on: forwarding, checks of backends, commands, as those take place on descriptors that are there. What
-/// does not: opening the interface again after it has gone; looking whether it is there and what addresses it has
-/// (getifaddrs(3)) and what gateways there are (netstat(1)); reading the configuration again; looking up names; opening
-/// the log anew; removing the pid file; telling another balancer of flows, as that names an address for each datagram.
-/// An interface's keeper, see [`crate::os::Setup`], is another process: it still puts the interface back.
-///
-/// # Errors
-/// The kernel has no capsicum(4).
-pub fn enter_capability_mode() -> io::Result<()> {
-    // SAFETY: cap_enter(2) takes nothing and touches no memory.
-    Errno::result(unsafe { libc::cap_enter() })?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;

@@ -14,9 +14,6 @@ pub(super) mod setup_lock;
 mod socket;
 mod waiter;
 
-/// Is netmap, where it can be had, better than what else there is? Not by default: an interface goes by packet sockets.
-pub const PREFERS_NETMAP: bool = false;
-
 /// The command that brings an interface up, and has it take all frames if that is wanted.
 pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
     format!("ip link set {interface} up{}", if promiscuous { " promisc on" } else { "" })
@@ -36,7 +33,7 @@ pub use link::link_state;
 pub use membership::Memberships;
 pub use offloads::active_offloads;
 pub use privileges::drop_privileges;
-pub use sandbox::{enter_capability_mode, limit_netmap};
+pub use sandbox::limit_netmap;
 pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };

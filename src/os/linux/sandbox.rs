@@ -11,11 +11,3 @@ use std::os::fd::BorrowedFd;
 pub fn limit_netmap(_netmap: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
-
-/// Would enter capability mode, which is FreeBSD's.
-///
-/// # Errors
-/// [`io::ErrorKind::Unsupported`], always.
-pub fn enter_capability_mode() -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "capability mode is FreeBSD's, see capsicum(4)"))
-}

@@ -83,15 +83,18 @@ pub fn open(opening: &Opening<'_>) -> Result<Vec<(NetmapPort<Device>, Waker)>, F
     let front_pairs = pairs(opening.front)?;
     let back_pairs = opening.back.map(|(name, _)| pairs(name)).transpose()?;
     let fewest = back_pairs.map_or(front_pairs, |back| back.min(front_pairs));
-    let mut workers = fewest.min(opening.workers).max(1);
+    let mut workers = usize::from(fewest).min(opening.workers).max(1);
     // A worker polls the pairs that it is dealt, and perhaps the host rings, of both arms.
-    if (front_pairs + back_pairs.unwrap_or(0)).div_ceil(workers) + 2 > MOST_POLLED {
+    let all_pairs = usize::from(front_pairs) + usize::from(back_pairs.unwrap_or(0));
+    if all_pairs.div_ceil(workers) + 2 > MOST_POLLED {
         workers = 1;
     }
     let mut mappings = Vec::new();
-    let mut side = |name: &NetmapName| register(name, opening.dedicated, workers > 1, &mut mappings);
-    let front = side(opening.front)?;
-    let back = opening.back.map(|(name, mac)| side(name).map(|side| (side, mac))).transpose()?;
+    let mut side = |name: &NetmapName, pairs: Option<u16>| {
+        register(name, opening.dedicated, pairs.filter(|_| workers > 1), &mut mappings)
+    };
+    let front = side(opening.front, Some(front_pairs))?;
+    let back = opening.back.map(|(name, mac)| side(name, back_pairs).map(|side| (side, mac))).transpose()?;
     let wakers = (0..workers).map(|_| waker()).collect::<io::Result<Vec<_>>>();
     let wakers = wakers.map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
     let (wakers, receivers): (Vec<_>, Vec<_>) = wakers.into_iter().unzip();
@@ -108,45 +111,45 @@ pub fn open(opening: &Opening<'_>) -> Result<Vec<(NetmapPort<Device>, Waker)>, F
 /// As [`open`].
 pub fn check(name: &NetmapName) -> Result<(), Failure> {
     let device = Device::open(name)?;
-    let mut info = nmreq_port_info_get::default();
-    device.control(NETMAP_REQ_PORT_INFO_GET, "", &mut info).map_err(|e| device.refused(name, Rings::Nic, &e))
+    device.info("").map(drop).map_err(|e| device.refused(name, Rings::Nic, &e))
 }
 
 /// How many workers can share the port: one for each ring pair of a NIC, if there are as many of one direction as of the
 /// other. With more of the one, two workers would share a ring.
-fn pairs(name: &NetmapName) -> Result<usize, Failure> {
+fn pairs(name: &NetmapName) -> Result<u16, Failure> {
     if name.kind != Kind::Nic || name.ring.is_some() {
         return Ok(1);
     }
-    let there_are = port_info(name)?;
-    Ok(if there_are.nr_tx_rings == there_are.nr_rx_rings { usize::from(there_are.nr_tx_rings) } else { 1 })
+    let device = Device::open(name)?;
+    let there_are = device.info(&name.port).map_err(|e| device.refused(name, Rings::Nic, &e))?;
+    Ok(if there_are.nr_tx_rings == there_are.nr_rx_rings { there_are.nr_tx_rings } else { 1 })
 }
 
-/// Registers one port: with one registration, or one for each ring pair where several workers are to share it.
+/// Registers one port: with one registration, or where several workers are to share it, one for each of so many `pairs`.
 fn register(
     name: &NetmapName,
     dedicated: bool,
-    shared: bool,
+    pairs: Option<u16>,
     mappings: &mut Vec<Arc<Mapping>>,
 ) -> Result<Side<Device>, Failure> {
     let with_host = name.kind == Kind::Nic && !dedicated;
     let all = if with_host { Rings::NicAndHost } else { Rings::Nic };
     // Drivers start the NIC anew when the first of its rings is registered, and some cannot be open in part (iflib before
     // FreeBSD 12.2). So all are taken at once, and after that dealt to the workers.
-    let master = match shared {
-        true => Some(Arc::new(Device::open(name)?.register(name, all, 0, mappings)?.kernel)),
-        false => None,
+    let master = match pairs {
+        Some(_) => Some(Arc::new(Device::open(name)?.register(name, all, 0, mappings)?.kernel)),
+        None => None,
     };
-    let flags = if shared { 0 } else { NR_EXCLUSIVE };
+    let flags = if master.is_some() { 0 } else { NR_EXCLUSIVE };
     let mut registrations = Vec::new();
     let mut take = |rings| {
         let device = Device { _master: master.clone(), ..Device::open(name)? };
         device.register(name, rings, flags, mappings).map(|taken| registrations.push(taken))
     };
-    let lanes: Vec<Rings> = match name.ring {
-        Some(ring) => vec![Rings::Pair(ring)],
-        None if shared => (0..pairs(name)? as u16).map(Rings::Pair).collect(),
-        None => vec![all],
+    let lanes: Vec<Rings> = match (name.ring, pairs) {
+        (Some(ring), _) => vec![Rings::Pair(ring)],
+        (None, Some(pairs)) => (0..pairs).map(Rings::Pair).collect(),
+        (None, None) => vec![all],
     };
     for &rings in &lanes {
         match take(rings) {
@@ -170,16 +173,6 @@ fn has_host_rings(name: &NetmapName) -> Result<bool, Failure> {
     let mut request = nmreq_register { nr_mode: NR_REG_SW, ..nmreq_register::default() };
     let refused = device.control(NETMAP_REQ_REGISTER, &name.port, &mut request).err();
     Ok(refused.is_none_or(|e| e.raw_os_error() != Some(Errno::EINVAL as i32)))
-}
-
-/// How many rings the port has, before it is registered.
-fn port_info(name: &NetmapName) -> Result<nmreq_port_info_get, Failure> {
-    let device = Device::open(name)?;
-    let mut info = nmreq_port_info_get::default();
-    device
-        .control(NETMAP_REQ_PORT_INFO_GET, &name.port, &mut info)
-        .map_err(|e| device.refused(name, Rings::Nic, &e))?;
-    Ok(info)
 }
 
 impl Device {
@@ -208,6 +201,13 @@ impl Device {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
+    }
+
+    /// What there is of the port `port`; without a name, nothing but the answer of a kernel that understands.
+    fn info(&self, port: &str) -> io::Result<nmreq_port_info_get> {
+        let mut info = nmreq_port_info_get::default();
+        self.control(NETMAP_REQ_PORT_INFO_GET, port, &mut info)?;
+        Ok(info)
     }
 
     fn register(
@@ -270,7 +270,7 @@ impl Device {
             Some(Errno::EPERM | Errno::EACCES) => (Sysexit::NoPerm, NOT_PERMITTED.to_owned()),
             // Not of the port, but of the version: the same without a port's name tells.
             Some(Errno::EINVAL | Errno::ENOTTY) => {
-                let known = self.control(NETMAP_REQ_PORT_INFO_GET, "", &mut nmreq_port_info_get::default()).is_ok();
+                let known = self.info("").is_ok();
                 let ring =
                     name.ring.map_or("; is the name right?".to_owned(), |ring| format!("; has it a ring pair {ring}?"));
                 (Sysexit::Unavailable, if known { format!("invalid{ring}") } else { FOREIGN_API.to_owned() })

@@ -13,6 +13,7 @@ const PLACES: usize = 256;
 const LONGEST: usize = 2048;
 
 /// Where the frames of an rx ring go that are for the host.
+#[derive(Clone)]
 pub enum Outlet {
     /// Into this tx ring.
     Ring(usize),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use netmap_sys::RingKind;
 
-use super::host::{Inlet, Outlet, Relay, relay};
+use super::host::{Inlet, Outlet, relay};
 use super::outgoing::Transmit;
 use super::ring::{Region, Ring, counts};
 use crate::port::{Arm, Waker};
@@ -82,13 +82,6 @@ pub struct Side<K> {
     pub finish: bool,
 }
 
-impl<K> Side<K> {
-    /// How many workers can share it: one for each registered pair, or a single one.
-    pub fn lanes(&self) -> usize {
-        self.registrations.iter().filter(|r| r.rings != Rings::Host).count().max(1)
-    }
-}
-
 /// Deals the rings of the port `front`, and of the second arm with its MAC, to as many workers as there are `wakers`.
 ///
 /// # Errors
@@ -122,29 +115,13 @@ fn deal_side<K>(side: Side<K>, arm: Arm, hands: &mut [Hand<K>], wakers: &[Waker]
         let worker = lane % workers;
         lane += 1;
         let outlet = match (worker, host_out, &relay) {
-            (0, Some(out), _) => HostWay::Ring(out),
-            (_, _, Some(relay)) => HostWay::Relay(relay.clone()),
-            _ => HostWay::Closed,
+            (0, Some(out), _) => Outlet::Ring(out),
+            (_, _, Some(relay)) => Outlet::Relay(relay.clone()),
+            _ => Outlet::Closed,
         };
         hands[worker].take_nic(registration, arm, side.finish, outlet)?;
     }
     Ok(())
-}
-
-enum HostWay {
-    Ring(usize),
-    Relay(Relay),
-    Closed,
-}
-
-impl HostWay {
-    fn outlet(&self) -> Outlet {
-        match self {
-            HostWay::Ring(out) => Outlet::Ring(*out),
-            HostWay::Relay(relay) => Outlet::Relay(relay.clone()),
-            HostWay::Closed => Outlet::Closed,
-        }
-    }
 }
 
 /// What a worker has been dealt so far.
@@ -169,7 +146,7 @@ impl<K> Hand<K> {
         Hand { parts, nic: Default::default(), host_arms: Vec::new() }
     }
 
-    fn take_nic(&mut self, from: Registration<K>, arm: Arm, finish: bool, mut host: HostWay) -> io::Result<()> {
+    fn take_nic(&mut self, from: Registration<K>, arm: Arm, finish: bool, mut host: Outlet) -> io::Result<()> {
         let Registration { kernel, region, offset, rings } = from;
         let counts = counts(&region, offset)?;
         let number = self.parts.kernels.len();
@@ -183,7 +160,7 @@ impl<K> Hand<K> {
         if rings == Rings::NicAndHost
             && let Some(out) = self.add_host(&region, offset, number, arm)?
         {
-            host = HostWay::Ring(out);
+            host = Outlet::Ring(out);
         }
         for ring in tx {
             let out = self.add_transmit(Ring::find(&region, offset, RingKind::NicTx, ring)?, number);
@@ -191,7 +168,7 @@ impl<K> Hand<K> {
         }
         for ring in rx {
             let ring = Ring::find(&region, offset, RingKind::NicRx, ring)?;
-            self.parts.receive.push(Receive { ring, arm, out: [0; 2], host: host.outlet(), finish });
+            self.parts.receive.push(Receive { ring, arm, out: [0; 2], host: host.clone(), finish });
         }
         Ok(())
     }

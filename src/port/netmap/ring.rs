@@ -101,11 +101,6 @@ impl Ring {
         self.num_slots
     }
 
-    /// Bytes in a buffer.
-    pub fn buf_size(&self) -> u32 {
-        self.buf_size
-    }
-
     /// Can buffers of this ring and `other` change places?
     #[inline]
     pub fn shares_memory_with(&self, other: &Ring) -> bool {
