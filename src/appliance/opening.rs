@@ -3,11 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::surroundings::{Surroundings, wanted};
 use super::{Appliance, Ground};
-use crate::config::{ByNetmap, Config};
+use crate::config::{Config, Driven};
 use crate::failure::{Failure, Sysexit};
 use crate::os::{self, Interface, MacFilter, Setup};
 use crate::port::netmap::NetmapPort;
@@ -22,15 +22,9 @@ const LINK_PATIENCE: Duration = Duration::from_secs(8);
 /// How the interfaces are driven, once that is settled.
 #[derive(Default)]
 pub(super) struct Drives {
-    driver: Option<Driven>,
+    driven: Option<Driven>,
     /// The interfaces as netmap needs them, until this goes.
     setups: Vec<Setup>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Driven {
-    Netmap,
-    Packet,
 }
 
 /// What has to be opened while still privileged.
@@ -60,42 +54,69 @@ impl Appliance {
     /// Opens the interfaces.
     pub(super) fn open(&mut self) -> Result<Prepared, Failure> {
         warn_of_own_vips(&self.config, &self.ground);
-        match self.drives.driver {
-            Some(Driven::Netmap) => self.open_netmap(),
-            Some(Driven::Packet) => self.open_packet(),
+        match self.drives.driven {
+            Some(driven) => self.open_by(driven),
             None => self.choose(),
         }
     }
 
-    /// The first time: by what is said, else by what is best and can be had.
+    /// The first time: by what is said, else by the best that can be had.
     fn choose(&mut self) -> Result<Prepared, Failure> {
         let process = &self.config.process;
-        let by_netmap = process.by_netmap(process.port()?);
-        // Packet sockets have one arm.
-        let insists = by_netmap == ByNetmap::Always || process.out.is_some();
-        if insists || by_netmap == ByNetmap::IfPossible {
-            match self.open_netmap() {
+        let mut candidates = process.candidates(process.port()?);
+        if process.out.is_some() {
+            // Two arms are netmap's.
+            candidates = &[Driven::Netmap];
+        }
+        let name = self.ground.name();
+        let mut better = Vec::new();
+        loop {
+            let Some((&driven, others)) = candidates.split_first() else {
+                return Err(Failure::usage(format!("{name}: nothing drives it on this system")));
+            };
+            match self.open_by(driven) {
                 Ok(prepared) => {
-                    self.drives.driver = Some(Driven::Netmap);
+                    self.drives.driven = Some(driven);
+                    self.say_driven(driven, &better);
                     return Ok(prepared);
                 }
-                Err(failure) if insists => {
+                Err(failure) if others.is_empty() => {
                     self.drives.setups.clear();
                     return Err(failure);
                 }
                 Err(failure) => {
                     self.drives.setups.clear();
-                    warn!("NOT BY NETMAP: {failure}");
-                    warn!(
-                        "{}: by packet sockets (bpf) instead, which is many times slower; --driver netmap insists, --driver packet says that this is meant",
-                        self.ground.name()
-                    );
+                    better.push((driven, failure));
                 }
             }
+            candidates = others;
         }
-        let prepared = self.open_packet()?;
-        self.drives.driver = Some(Driven::Packet);
-        Ok(prepared)
+    }
+
+    /// Says by what the interface is driven, and for each that would be better why it is not.
+    fn say_driven(&self, driven: Driven, better: &[(Driven, Failure)]) {
+        let name = self.ground.name();
+        for (other, failure) in better {
+            if *other == Driven::Netmap {
+                warn!("NOT BY NETMAP: {failure}");
+                warn!(
+                    "{name}: by packet sockets (bpf) instead, which is many times slower; --driver netmap insists, --driver packet says that this is meant"
+                );
+            } else {
+                warn!("{name}: not by {other}, which would be faster: {failure}");
+            }
+        }
+        debug!("{name}: driven by {driven}");
+    }
+
+    fn open_by(&mut self, driven: Driven) -> Result<Prepared, Failure> {
+        match driven {
+            Driven::Netmap => self.open_netmap(),
+            Driven::Xdp | Driven::Ring => {
+                Err(Failure::new(Sysexit::Unavailable, format!("there is no {driven} in this program yet")))
+            }
+            Driven::Packet => self.open_packet(),
+        }
     }
 
     fn open_packet(&mut self) -> Result<Prepared, Failure> {
@@ -229,7 +250,7 @@ impl Appliance {
 
     /// Are the interfaces driven by netmap?
     pub(super) fn is_by_netmap(&self) -> bool {
-        self.drives.driver == Some(Driven::Netmap)
+        self.drives.driven == Some(Driven::Netmap)
     }
 
     /// What somebody has changed on the interfaces, though they were set up for netmap: offloads that are on again.

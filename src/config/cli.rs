@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::{ControlAddress, Cpus, Driver, LogFormat, TableSize, WhenEmpty, limits, parse_peer, parse_station};
+use super::{
+    ControlAddress, Cpus, Driver, LogFormat, TableSize, WhenEmpty, XdpMode, limits, parse_peer, parse_station,
+};
 use crate::lb::{Protocols, Seed};
 use crate::port::PortName;
 use crate::wire::ether::Mac;
@@ -140,9 +142,9 @@ pub struct ProcessArgs {
     /// The backends are on this port of netmap; the other one is the clients'
     #[arg(short = 'o', long = "out", value_name = "PORT", global = true)]
     pub out: Option<PortName>,
-    /// How ports are driven: netmap, packet (AF_PACKET, bpf), or auto: netmap where it is said, and on FreeBSD where it can
-    /// be had [default: auto]
-    #[arg(long, value_name = "auto|netmap|packet", global = true)]
+    /// How ports are driven: netmap; xdp (in the kernel, Linux), ring (mapped AF_PACKET rings, Linux), packet (AF_PACKET,
+    /// bpf); or auto: netmap where it is said, else the best that can be had [default: auto]
+    #[arg(long, value_name = "auto|netmap|xdp|ring|packet", global = true)]
     pub driver: Option<Driver>,
     /// Our MAC on a port that is no interface: a VALE switch's, a pipe [default: made from its name]
     #[arg(long, value_name = "MAC", value_parser = parse_station, global = true)]
@@ -153,6 +155,12 @@ pub struct ProcessArgs {
     /// With netmap, leave the interface's flags and offloads as they are
     #[arg(long, global = true)]
     pub no_ifconfig: bool,
+    /// With xdp, attach its program in the NIC's driver (native), or behind it (generic) [default: auto]
+    #[arg(long, value_name = "auto|native|generic", global = true)]
+    pub xdp_mode: Option<XdpMode>,
+    /// With xdp, leave program and tables in this folder of a BPF file system, at work, when pen-dsr ends
+    #[arg(long, value_name = "DIR", global = true)]
+    pub xdp_pin: Option<PathBuf>,
     /// Pin the workers to these processors, the first to the first: 2,3 or 4-7; no more workers than these
     #[arg(long, value_name = "LIST", global = true)]
     pub cpus: Option<Cpus>,

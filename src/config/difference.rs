@@ -110,6 +110,8 @@ impl Settings {
         self.maybe("mac", process.mac);
         self.put("dedicated", process.dedicated);
         self.put("ifconfig", !process.no_ifconfig);
+        self.put("xdp-mode", process.xdp_mode);
+        self.maybe("xdp-pin", process.xdp_pin.as_ref().map(|path| path.display()));
         self.maybe("cpus", Some(&process.cpus).filter(|cpus| !cpus.0.is_empty()));
         self.maybe("vip-mac", process.vip_mac);
         self.put("busy-poll", process.busy_poll);

@@ -31,6 +31,8 @@ pub(crate) struct File {
     mac: Text,
     dedicated: Switch,
     ifconfig: Switch,
+    xdp_mode: Text,
+    xdp_pin: Text,
     cpus: Text,
     vip_mac: Text,
     busy_poll: Number,

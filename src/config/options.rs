@@ -94,6 +94,8 @@ fn apply_process(args: &ProcessArgs, config: &mut Config, origins: &mut Origins)
     put.one(&mut process.mac, args.mac.map(Some), "mac");
     put.one(&mut process.dedicated, args.dedicated.then_some(true), "dedicated");
     put.one(&mut process.no_ifconfig, args.no_ifconfig.then_some(true), "ifconfig");
+    put.one(&mut process.xdp_mode, args.xdp_mode, "xdp-mode");
+    put.one(&mut process.xdp_pin, args.xdp_pin.clone().map(Some), "xdp-pin");
     put.one(&mut process.cpus, args.cpus.clone(), "cpus");
     put.one(&mut process.vip_mac, args.vip_mac.map(Some), "vip-mac");
     put.one(&mut process.busy_poll, args.busy_poll, "busy-poll");

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::{Driven, Driver, XdpMode};
 use crate::failure::Failure;
 use crate::port::PortName;
 use crate::wire::ether::Mac;
@@ -24,6 +25,10 @@ pub struct Process {
     pub dedicated: bool,
     /// With netmap, leave the interface's flags and offloads as they are?
     pub no_ifconfig: bool,
+    /// How the program of the driver xdp is attached.
+    pub xdp_mode: XdpMode,
+    /// Where that program and its tables stay when this one ends: a folder of a BPF file system.
+    pub xdp_pin: Option<PathBuf>,
     /// The processors of the workers, the first one's first.
     pub cpus: Cpus,
     /// The MAC that the VIPs are announced with, instead of the interface's.
@@ -67,6 +72,8 @@ impl Default for Process {
             mac: None,
             dedicated: false,
             no_ifconfig: false,
+            xdp_mode: XdpMode::Auto,
+            xdp_pin: None,
             cpus: Cpus::default(),
             vip_mac: None,
             busy_poll: 100,
@@ -93,13 +100,9 @@ impl Process {
         self.interface.iter().chain(&self.out)
     }
 
-    /// Is `port` to be driven by netmap?
-    pub fn by_netmap(&self, port: &PortName) -> ByNetmap {
-        match (self.driver, port) {
-            (Driver::Netmap, _) | (_, PortName::Netmap(_)) => ByNetmap::Always,
-            (Driver::Auto, PortName::Interface(_)) if AUTO_TRIES_NETMAP => ByNetmap::IfPossible,
-            (Driver::Auto | Driver::Packet, PortName::Interface(_)) => ByNetmap::Never,
-        }
+    /// By what `port` may be driven, the best first.
+    pub fn candidates(&self, port: &PortName) -> &'static [Driven] {
+        self.driver.candidates(port)
     }
 
     /// The ports in words, for messages.
@@ -120,55 +123,6 @@ impl Process {
             Failure::usage(
                 "no interface: say with -i IF (or interface = \"IF\" in the file) on which segment the backends are",
             )
-        })
-    }
-}
-
-/// Is netmap, where it can be had, what an interface is driven by if nothing is said?
-const AUTO_TRIES_NETMAP: bool = cfg!(target_os = "freebsd");
-
-/// Whether netmap is to drive a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByNetmap {
-    /// That, or nothing.
-    Always,
-    /// That, or packet sockets.
-    IfPossible,
-    /// Packet sockets.
-    Never,
-}
-
-/// How a port is driven.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Driver {
-    /// A port of netmap by netmap; an interface by netmap on FreeBSD, if it can be had, else by packet sockets.
-    #[default]
-    Auto,
-    /// By netmap(4), or not at all.
-    Netmap,
-    /// By packet sockets: AF_PACKET, bpf(4).
-    Packet,
-}
-
-impl FromStr for Driver {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Driver, String> {
-        match text {
-            "auto" => Ok(Driver::Auto),
-            "netmap" => Ok(Driver::Netmap),
-            "packet" => Ok(Driver::Packet),
-            _ => Err(format!("{text:?} is no driver: write auto, netmap or packet")),
-        }
-    }
-}
-
-impl fmt::Display for Driver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Driver::Auto => "auto",
-            Driver::Netmap => "netmap",
-            Driver::Packet => "packet",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What a configuration means, in lines for people: `pen-dsr check`.
 
-use super::{BackendConfig, Balance, Config, Driver, Process, check, rule, validate};
+use super::{BackendConfig, Balance, Config, Driver, Process, XdpMode, check, rule, validate};
 use crate::lb::Protocols;
 use crate::lb::acl::Action;
 use crate::probe::Check;
@@ -178,6 +178,8 @@ fn driving(process: &Process, lines: &mut Vec<String>) {
         process.mac.map(|mac| format!("our MAC is {mac}")),
         process.dedicated.then(|| "the host's stack is left without it".to_owned()),
         process.no_ifconfig.then(|| "flags and offloads are left as they are".to_owned()),
+        (process.xdp_mode != XdpMode::Auto).then(|| format!("xdp {}", process.xdp_mode)),
+        process.xdp_pin.as_ref().map(|path| format!("xdp's program and tables stay in {}", path.display())),
         (!process.cpus.0.is_empty()).then(|| format!("workers on processors {}", process.cpus)),
     ];
     let said: Vec<String> = said.into_iter().flatten().collect();

@@ -6,7 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::origin::Problem;
-use super::{BackendConfig, Balance, ByNetmap, Config, ControlAddress, Driver, Process, VipConfig, check, limits};
+use super::{
+    BackendConfig, Balance, Config, ControlAddress, Driven, Driver, Process, VipConfig, XdpMode, check, limits,
+};
 use crate::failure::Failure;
 use crate::lb::Protocols;
 use crate::port::PortName;
@@ -225,14 +227,16 @@ fn sources(balance: &Balance) -> impl Iterator<Item = IpAddr> {
 /// Do the ports and what is said of them go together?
 fn ports(process: &Process) -> Result<(), Problem> {
     let Some(front) = &process.interface else { return Ok(()) };
-    if process.driver == Driver::Packet
+    if let Driver::Only(driven) = process.driver
+        && driven != Driven::Netmap
         && let Some(port) = process.each_port().find(|port| matches!(port, PortName::Netmap(_)))
     {
-        let what = format!("packet cannot drive {port}, a port of netmap: leave the driver out, or name an interface");
+        let what =
+            format!("{driven} cannot drive {port}, a port of netmap: leave the driver out, or name an interface");
         return Err(Problem::new("driver", what));
     }
     if let Some(back) = &process.out {
-        if process.each_port().any(|port| process.by_netmap(port) == ByNetmap::Never) {
+        if process.each_port().any(|port| !process.candidates(port).contains(&Driven::Netmap)) {
             let what = format!("{front} and {back}: two arms need netmap on both: write netmap:{front}, netmap:{back}")
                 .replace("netmap:netmap:", "netmap:");
             return Err(Problem::new("out", what));
@@ -241,6 +245,7 @@ fn ports(process: &Process) -> Result<(), Problem> {
             return Err(Problem::new("out", format!("{back} is the clients' port, too: leave it out for one arm")));
         }
     }
+    xdp(process, front)?;
     if let Some(mac) = process.mac
         && front.interface().is_some()
     {
@@ -248,6 +253,24 @@ fn ports(process: &Process) -> Result<(), Problem> {
             "{front} is an interface and has its own MAC: leave {mac} out (vip-mac is what VIPs are announced with)"
         );
         return Err(Problem::new("mac", what));
+    }
+    Ok(())
+}
+
+/// What is said of xdp wants a port that may be driven by it, and what its flows' numbers mean has to be kept, too.
+fn xdp(process: &Process, front: &PortName) -> Result<(), Problem> {
+    let pin = process.xdp_pin.as_ref().map(|_| "xdp-pin");
+    let said = pin.or((process.xdp_mode != XdpMode::Auto).then_some("xdp-mode"));
+    if let Some(setting) = said.filter(|_| !process.candidates(front).contains(&Driven::Xdp)) {
+        let what = format!("{front} is not driven by xdp: leave {setting} out, or say driver xdp (Linux)");
+        return Err(Problem::new(setting, what));
+    }
+    if let Some(path) = process.xdp_pin.as_ref().filter(|_| process.flow_file.is_none()) {
+        let what = format!(
+            "what stays in {} has numbers for names: say with flow-file where these are kept, too",
+            path.display()
+        );
+        return Err(Problem::new("xdp-pin", what));
     }
     Ok(())
 }

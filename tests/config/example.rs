@@ -80,8 +80,11 @@ fn what_is_commented_out_can_be_taken() {
             let list = lists.iter().any(|list| other.starts_with(list));
             // The tarpit is a table of its own: its keys come with it, and a list for it.
             let tarpit = line.starts_with("#[tarpit]") || line.starts_with("#acl = ") || line.starts_with("#rate = ");
-            let with_it =
-                tarpit && (other.starts_with("#[tarpit]") || other.starts_with("#acl") || other.starts_with("#rate"));
+            // What stays needs a place for the names, too.
+            let names = line.starts_with("#xdp-pin") && other.starts_with("#flow-file");
+            let with_it = names
+                || (tarpit
+                    && (other.starts_with("#[tarpit]") || other.starts_with("#acl") || other.starts_with("#rate")));
             text += if other == line || list || with_it { other.trim_start_matches('#') } else { other };
             text.push('\n');
             if other == "[acl]" {

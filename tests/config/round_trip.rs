@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use pen_dsr::config::{
-    BackendConfig, Config, ControlAddress, Cpus, Driver, LogFormat, TableSize, TarpitConfig, VipConfig, WhenEmpty,
-    difference, parse_rules,
+    BackendConfig, Config, ControlAddress, Cpus, Driven, Driver, LogFormat, TableSize, TarpitConfig, VipConfig,
+    WhenEmpty, XdpMode, difference, parse_rules,
 };
 use pen_dsr::lb::acl::Acl;
 use pen_dsr::lb::{Protocols, Seed};
@@ -178,6 +178,7 @@ fn process() -> impl Strategy<Value = pen_dsr::config::Process> {
     ]);
     (name(), ports, flags, 0..=1_000_000u32, 10..=26u32).prop_map(
         |(file, (interface, out), [drop, daemon, exit, standby, json, control], busy_poll, entries)| {
+            let plain = interface == Some("eth0") && !standby;
             let path = |folder: &str| file.as_ref().map(|file| format!("/{folder}/{file}").into());
             pen_dsr::config::Process {
                 mac: interface
@@ -185,9 +186,11 @@ fn process() -> impl Strategy<Value = pen_dsr::config::Process> {
                     .then_some(Mac([2, 0, 0, 0, 0, 9])),
                 interface: interface.map(|port: &str| port.parse().expect("a port")),
                 out: out.map(|port: &str| port.parse().expect("a port")),
-                driver: if standby { Driver::Netmap } else { Driver::Auto },
+                driver: if standby { Driver::Only(Driven::Netmap) } else { Driver::Auto },
                 dedicated: json,
                 no_ifconfig: control,
+                xdp_mode: if plain && exit && cfg!(target_os = "linux") { XdpMode::Generic } else { XdpMode::Auto },
+                xdp_pin: if plain && cfg!(target_os = "linux") { path("bpf") } else { None },
                 cpus: Cpus(if daemon { vec![3, 1] } else { Vec::new() }),
                 vip_mac: drop.then_some(Mac([2, 0, 0, 0x5e, 0, 1])),
                 busy_poll,

@@ -122,6 +122,8 @@ impl Reader<'_> {
         let mac = self.parsed("mac", file.mac.as_ref(), words::parse_station)?;
         let dedicated = self.switch("dedicated", &file.dedicated);
         let ifconfig = self.switch("ifconfig", &file.ifconfig);
+        let xdp_mode = self.parsed("xdp-mode", file.xdp_mode.as_ref(), FromStr::from_str)?;
+        let xdp_pin = self.parsed("xdp-pin", file.xdp_pin.as_ref(), path)?;
         let cpus = self.parsed("cpus", file.cpus.as_ref(), FromStr::from_str)?;
         let vip_mac = self.parsed("vip-mac", file.vip_mac.as_ref(), words::parse_station)?;
         let busy_poll = self.number("busy-poll", &file.busy_poll, limits::BUSY_POLL)?;
@@ -148,6 +150,8 @@ impl Reader<'_> {
         process.mac = mac.or(process.mac);
         set(&mut process.dedicated, dedicated);
         set(&mut process.no_ifconfig, ifconfig.map(|ifconfig| !ifconfig));
+        set(&mut process.xdp_mode, xdp_mode);
+        process.xdp_pin = xdp_pin.or(process.xdp_pin.take());
         set(&mut process.cpus, cpus);
         process.vip_mac = vip_mac.or(process.vip_mac);
         set(&mut process.busy_poll, busy_poll);

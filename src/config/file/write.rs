@@ -33,6 +33,8 @@ impl From<&Config> for File {
             mac: process.mac.and_then(text),
             dedicated: switch(process.dedicated),
             ifconfig: switch(!process.no_ifconfig),
+            xdp_mode: text(process.xdp_mode),
+            xdp_pin: process.xdp_pin.as_deref().and_then(path),
             cpus: Some(&process.cpus).filter(|cpus| !cpus.0.is_empty()).and_then(text),
             vip_mac: process.vip_mac.and_then(text),
             busy_poll: number(process.busy_poll),
