@@ -46,3 +46,4 @@ pub mod sync;
 pub mod verdict;
 pub mod wire;
 pub mod worker;
+pub mod xdp;

@@ -8,6 +8,7 @@
 //! A flow is known by the 64 bits of a keyed hash of its addresses, ports and protocol alone, 16 bytes in all. The key
 //! is secret, so that nobody can look for two flows with the same hash.
 
+mod elsewhere;
 mod key;
 mod memory;
 mod shortcut;
@@ -16,6 +17,7 @@ mod timeouts;
 
 use std::time::{Duration, Instant};
 
+pub use elsewhere::Elsewhere;
 pub use key::{Flow, Tag};
 pub use memory::{Memory, Shape};
 pub use shortcut::{Route, Settled, Taken};
@@ -32,7 +34,7 @@ use std::sync::Arc;
 /// Entries of the main table unless something else is asked for.
 pub const DEFAULT_ENTRIES: usize = 1 << 20;
 /// How long a flow has to last in the main table until no other may push it out.
-const PROOF: Duration = Duration::from_secs(2);
+pub(crate) const PROOF: Duration = Duration::from_secs(2);
 /// The table's clock: 64 ms a tick, 8 years until it wraps.
 const TICK_MS: u64 = 64;
 /// The whole table is looked through for what has expired once in so long.
@@ -97,6 +99,8 @@ pub struct FlowTable {
     shortcuts: Shortcuts,
     /// What another balancer is to be told, if one is.
     records: Option<Vec<Record>>,
+    /// Where flows are kept, too.
+    elsewhere: Option<Box<dyn Elsewhere>>,
 }
 
 impl FlowTable {
@@ -124,6 +128,7 @@ impl FlowTable {
             swept: now,
             shortcuts,
             records: None,
+            elsewhere: None,
         };
         if table.memory.is_inherited() {
             table.take_stock(is_known);
@@ -190,7 +195,7 @@ impl FlowTable {
     /// Another balancer tells of a flow. What is known here already, and is not `trusted` less than that, stays.
     pub fn learn(&mut self, record: &Record, trusted: bool) {
         let Record { tag, owner, stage, idle } = *record;
-        let ticks = u32::try_from(idle.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX / 2);
+        let ticks = ticks_of(idle);
         if (stage as u8) < (Stage::Young as u8) || ticks >= self.limits.of(stage) {
             return;
         }
@@ -203,6 +208,7 @@ impl FlowTable {
         if self.settle(tag, owner, stage, self.tick.wrapping_sub(ticks)) {
             self.counters.learnt.add(1);
         }
+        self.tell_elsewhere(tag);
     }
 
     /// Puts a flow that was last seen at the tick `seen` into the main table, and says whether there was room.
@@ -276,6 +282,9 @@ impl FlowTable {
     /// Looks `tag` up.
     #[inline(always)]
     pub fn find(&mut self, tag: Tag) -> Option<Found> {
+        if self.elsewhere.is_some() {
+            self.consult(tag);
+        }
         let (main, nursery) = self.shape.places(tag);
         let sets = self.memory.sets();
         for index in [main, nursery] {
@@ -299,6 +308,11 @@ impl FlowTable {
     pub fn refresh(&mut self, tag: Tag, found: Found, signal: Signal) -> Option<Settled> {
         let Found { owner, stage, place } = found;
         let is_settled = matches!((stage, signal), (Stage::Established, Signal::Segment) | (Stage::Udp, _));
+        if self.elsewhere.is_some() {
+            self.progress(tag, found, signal);
+            self.tell_elsewhere(tag);
+            return None;
+        }
         if is_settled && place.set < self.shape.main {
             self.memory.sets()[place.set].entries[place.way].seen = self.tick;
             return self.shortcuts.is_due().then_some(Settled { tag, owner, stage, place });
@@ -356,15 +370,12 @@ impl FlowTable {
         let (_, nursery) = self.shape.places(tag);
         let (limits, tick) = (&self.limits, self.tick);
         let set = &mut self.memory.sets()[nursery];
-        let way = match (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(limits, tick, &set.entries[way])) {
-            Some(way) => way,
-            None => {
-                self.counters.displaced.add(1);
-                (0..WAYS).max_by_key(|&way| tick.wrapping_sub(set.entries[way].seen)).unwrap_or(0)
-            }
-        };
+        let way = nursery_way(&self.counters, set, limits, tick);
         put(&self.counters, set, way, tag, entry(owner, stage, tick));
         self.counters.opened.add(1);
+        if self.elsewhere.is_some() {
+            self.tell_elsewhere(tag);
+        }
     }
 
     /// Gives the flow that was `found` to `owner`, as it opens anew.
@@ -375,8 +386,12 @@ impl FlowTable {
 
     /// Forgets the flow that was `found`.
     pub fn remove(&mut self, found: Found) {
-        let set = &mut self.memory.sets()[found.place.set];
-        forget(&self.counters, set, found.place.way);
+        let Place { set, way } = found.place;
+        let tag = Tag(self.memory.sets()[set].tags[way]);
+        forget(&self.counters, &mut self.memory.sets()[set], way);
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.forget(tag);
+        }
     }
 
     /// Every flow that is remembered, expired or not: name, owner, stage.
@@ -398,9 +413,19 @@ fn note(records: &mut Option<Vec<Record>>, tick: u32, tag: Tag, entry: &Entry) {
         return;
     };
     if let Some(stage) = Stage::from_byte(entry.stage) {
-        let idle = Duration::from_millis(u64::from(tick.wrapping_sub(entry.seen)) * TICK_MS);
+        let idle = time_of(tick.wrapping_sub(entry.seen));
         records.push(Record { tag, owner: owner(entry), stage, idle });
     }
+}
+
+/// `idle` in ticks.
+fn ticks_of(idle: Duration) -> u32 {
+    u32::try_from(idle.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX / 2)
+}
+
+/// Ticks as time.
+fn time_of(ticks: u32) -> Duration {
+    Duration::from_millis(u64::from(ticks) * TICK_MS)
 }
 
 fn owner(entry: &Entry) -> Owner {
@@ -447,6 +472,15 @@ fn forget(counters: &FlowCounters, set: &mut Set, way: usize) {
 
 fn is_live(entry: &Entry) -> bool {
     Stage::from_byte(entry.stage).is_some_and(Stage::is_live)
+}
+
+/// The way of a set of the nursery that makes room: a free one, an expired one, or else that of the oldest flow.
+fn nursery_way(counters: &FlowCounters, set: &Set, limits: &Limits, tick: u32) -> usize {
+    let free = (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(limits, tick, &set.entries[way]));
+    free.unwrap_or_else(|| {
+        counters.displaced.add(1);
+        (0..WAYS).max_by_key(|&way| tick.wrapping_sub(set.entries[way].seen)).unwrap_or(0)
+    })
 }
 
 /// A way of a main set that may be taken: free, expired, ended, or else the youngest that has not proven itself. None if

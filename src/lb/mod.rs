@@ -75,6 +75,11 @@ impl ClientHash {
         ClientHash { seed, with_port }
     }
 
+    /// The seed.
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
     /// Does the client's port take part?
     pub fn with_port(&self) -> bool {
         self.with_port

@@ -12,6 +12,7 @@ mod packet;
 mod privileges;
 mod sandbox;
 pub(super) mod setup_lock;
+mod xdp;
 
 /// The command that brings an interface up, and has it take all frames if that is wanted.
 pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
@@ -37,3 +38,4 @@ pub use packet::{
 };
 pub use privileges::drop_privileges;
 pub use sandbox::limit_netmap;
+pub use xdp::{KernelFlows, Program, Walk};

@@ -13,6 +13,7 @@ mod sandbox;
 pub(super) mod setup_lock;
 mod socket;
 mod waiter;
+mod xdp;
 
 /// The command that brings an interface up, and has it take all frames if that is wanted.
 pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
@@ -38,3 +39,4 @@ pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };
 pub use waiter::Waiter;
+pub use xdp::{KernelFlows, Program, Walk};

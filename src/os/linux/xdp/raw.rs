@@ -1,0 +1,99 @@
+//! What of bpf(2) the library has not.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::xdp::Action;
+
+// Commands, from linux/bpf.h.
+const PROG_TEST_RUN: libc::c_int = 10;
+const MAP_LOOKUP_BATCH: libc::c_int = 24;
+
+/// Bytes that the program may add to a frame; it adds none.
+const SPARE: usize = 256;
+
+/// The part of `union bpf_attr` for BPF_PROG_TEST_RUN, as far as it is needed here.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
+/// The part of `union bpf_attr` for batches.
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Runs `program` on `frame`.
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(Action, Vec<u8>)> {
+    let mut out = vec![0; frame.len() + SPARE];
+    let mut run = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        repeat: 1,
+        ..TestRun::default()
+    };
+    // SAFETY: `run` is laid out as the command wants; data_in and data_out point to buffers of the sizes said, which
+    // outlive the call, the second one writable.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut run, size_of::<TestRun>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    out.truncate(run.data_size_out as usize);
+    Ok((Action::from_number(run.retval), out))
+}
+
+/// Keys and values.
+type Pairs<const VALUE: usize> = Vec<(u64, [u8; VALUE])>;
+
+/// Up to `most` keys and values of a hash map from the position `from` on (`None`: the beginning), and the position behind
+/// them; `None`: that was the end.
+pub(super) fn lookup_batch<const VALUE: usize>(
+    map: BorrowedFd<'_>,
+    from: Option<u32>,
+    most: usize,
+) -> io::Result<(Pairs<VALUE>, Option<u32>)> {
+    let mut keys = vec![0_u64; most];
+    let mut values = vec![[0_u8; VALUE]; most];
+    let (position, mut next) = (from.unwrap_or_default(), 0_u32);
+    let mut batch = Batch {
+        in_batch: if from.is_some() { &raw const position as u64 } else { 0 },
+        out_batch: &raw mut next as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: most as u32,
+        map_fd: map.as_raw_fd() as u32,
+        ..Batch::default()
+    };
+    // SAFETY: `batch` is laid out as the command wants; all that it points to outlives the call: the positions are u32, as
+    // hash maps have them, and there is room for `count` keys and values, whose sizes are those of the map's, of 8 bytes
+    // and of `VALUE`.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
+    let error = (result < 0).then(io::Error::last_os_error);
+    let is_end = error.as_ref().and_then(io::Error::raw_os_error) == Some(libc::ENOENT);
+    if let Some(error) = error.filter(|_| !is_end) {
+        return Err(error);
+    }
+    let count = (batch.count as usize).min(most);
+    let pairs = keys.into_iter().zip(values).take(count).collect();
+    Ok((pairs, (!is_end).then_some(next)))
+}
