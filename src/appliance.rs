@@ -2,6 +2,7 @@
 //! returns.
 
 mod ground;
+mod in_kernel;
 mod opening;
 mod peer;
 mod surroundings;
@@ -10,7 +11,7 @@ mod workers;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use parking_lot::RwLock;
@@ -19,7 +20,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::{self, BackendConfig, Config};
 use crate::counters::Counters;
 use crate::director::{Director, Start};
-use crate::engine::Engine;
+use crate::engine::{Engine, RecentClient};
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::{FlowFile, Key};
 use crate::lb::Seed;
@@ -29,6 +30,7 @@ use crate::logging;
 use crate::os;
 use crate::sync;
 use crate::worker::{Command, Report};
+use crate::xdp::kernel::Kernel;
 pub use ground::Ground;
 use opening::{Drives, Prepared};
 use workers::{Stock, Workers};
@@ -128,7 +130,12 @@ impl Appliance {
         let tables = Arc::clone(self.director.tables());
         let seed = self.config.balance.seed;
         let engine = move |memory, counters| Engine::new(station, tables, seed, memory, counters, Instant::now());
-        self.serving = Some(Workers::start(prepared, &mut self.stock, &self.config.process, engine)?);
+        let mut serving = Workers::start(prepared, &mut self.stock, &self.config.process, engine)?;
+        if let Err(failure) = serving.start_kernel(self.director.tables(), station) {
+            serving.stop(&mut self.stock);
+            return Err(failure);
+        }
+        self.serving = Some(serving);
         if !self.ground.is_running() {
             warn!("{}: no link yet", self.ground.name());
         }
@@ -179,6 +186,9 @@ impl Appliance {
             self.keep_seats();
             self.note_owners();
             self.surround(&tables);
+            if let Some(kernel) = self.kernel() {
+                kernel.publish(&tables, self.ground.station(&self.config));
+            }
             told |= self.tell(Command::Install(tables));
         }
         while let Some(frame) = self.director.poll_transmit() {
@@ -316,6 +326,7 @@ impl Appliance {
 
     /// Ends the workers; what they remember of flows stays.
     pub fn stop(&mut self) {
+        self.count_kernel();
         if let Some(serving) = self.serving.take()
             && !serving.stop(&mut self.stock)
         {
@@ -377,9 +388,29 @@ impl Appliance {
         self.version
     }
 
-    /// What the workers have counted, in all.
+    /// What the workers have counted, in all, and the program in the kernel.
     pub fn counters(&self) -> Arc<Counters> {
+        self.count_kernel();
         self.stock.counters()
+    }
+
+    fn count_kernel(&self) {
+        if let Some(kernel) = self.kernel() {
+            kernel.count(self.director.tables(), self.stock.kernel_counters());
+        }
+    }
+
+    /// The program in the kernel, where that drives the interface.
+    fn kernel(&self) -> Option<&Kernel> {
+        self.serving.as_ref()?.surroundings.kernel.as_ref()
+    }
+
+    /// The clients that have opened a flow within the last `within`; `None` if no worker answers.
+    pub fn recent(&self, within: Duration) -> Option<Vec<RecentClient>> {
+        let mut clients = self.inspect(move |engine| engine.recent(within))?.concat();
+        clients.extend(self.kernel().into_iter().flat_map(|kernel| kernel.recent(within)));
+        clients.sort_by_key(|client| std::cmp::Reverse(client.seen));
+        Some(clients)
     }
 
     /// The files that flows are kept in.

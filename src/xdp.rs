@@ -4,6 +4,7 @@
 //! passes on what takes more than that, which reaches the engine by packet sockets.
 
 pub mod image;
+pub mod kernel;
 pub mod layout;
 
 use crate::config::XdpMode;

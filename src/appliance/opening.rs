@@ -9,6 +9,7 @@ use super::surroundings::{Surroundings, wanted};
 use super::{Appliance, Ground};
 use crate::config::{Config, Driven};
 use crate::failure::{Failure, Sysexit};
+use crate::lb::flow::Elsewhere;
 use crate::os::{self, Interface, MacFilter, Setup};
 use crate::port::netmap::NetmapPort;
 use crate::port::netmap::device::{self, Device, Opening};
@@ -37,6 +38,8 @@ pub(super) struct Prepared {
 pub(super) struct Line {
     pub(super) port: AnyPort,
     pub(super) waker: Waker,
+    /// Where its flows are kept, too.
+    pub(super) elsewhere: Option<Box<dyn Elsewhere>>,
 }
 
 /// A port of either kind.
@@ -112,14 +115,15 @@ impl Appliance {
     fn open_by(&mut self, driven: Driven) -> Result<Prepared, Failure> {
         match driven {
             Driven::Netmap => self.open_netmap(),
-            Driven::Xdp | Driven::Ring => {
+            Driven::Xdp => self.open_xdp(),
+            Driven::Ring => {
                 Err(Failure::new(Sysexit::Unavailable, format!("there is no {driven} in this program yet")))
             }
             Driven::Packet => self.open_packet(),
         }
     }
 
-    fn open_packet(&mut self) -> Result<Prepared, Failure> {
+    pub(super) fn open_packet(&mut self) -> Result<Prepared, Failure> {
         let interface = &self.ground.front;
         let name = &interface.name;
         let wanted = wanted(self.director.tables());
@@ -129,8 +133,8 @@ impl Appliance {
         let vips = self.config.balance.vips.clone();
         let memberships = self.join(&wanted, self.extra_mac()).map_err(|e| open_failure(name, &e))?;
         let ingress = self.keep_from_host(interface, &wanted);
-        let surroundings = Surroundings { wanted, vips, filters: Some(filters), memberships, ingress };
-        Ok(Prepared { lines: vec![Line { port: AnyPort::Packet(port), waker }], surroundings })
+        let surroundings = Surroundings { wanted, vips, filters: Some(filters), memberships, ingress, kernel: None };
+        Ok(Prepared { lines: vec![Line { port: AnyPort::Packet(port), waker, elsewhere: None }], surroundings })
     }
 
     fn open_netmap(&mut self) -> Result<Prepared, Failure> {
@@ -162,9 +166,11 @@ impl Appliance {
             Vec::new()
         });
         let vips = self.config.balance.vips.clone();
-        let surroundings = Surroundings { wanted, vips, filters: None, memberships, ingress: None };
-        let lines: Vec<Line> =
-            ports.into_iter().map(|(port, waker)| Line { port: AnyPort::Netmap(Box::new(port)), waker }).collect();
+        let surroundings = Surroundings { wanted, vips, filters: None, memberships, ingress: None, kernel: None };
+        let lines: Vec<Line> = ports
+            .into_iter()
+            .map(|(port, waker)| Line { port: AnyPort::Netmap(Box::new(port)), waker, elsewhere: None })
+            .collect();
         if let Some(unused) = self.config.process.cpus.0.get(lines.len()..).filter(|unused| !unused.is_empty()) {
             let unused: Vec<String> = unused.iter().map(ToString::to_string).collect();
             warn!("{}: too few ring pairs for all of --cpus: {} stay unused", self.ground.name(), unused.join(", "));

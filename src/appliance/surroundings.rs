@@ -10,6 +10,7 @@ use crate::engine;
 use crate::lb::Tables;
 use crate::os::{FilterControl, IngressDrop, Interface, Memberships, Wanted};
 use crate::wire::ether::Mac;
+use crate::xdp::kernel::Kernel;
 
 /// What lets frames through to the port, and keeps them from the host.
 pub(super) struct Surroundings {
@@ -20,6 +21,8 @@ pub(super) struct Surroundings {
     pub(super) filters: Option<FilterControl>,
     pub(super) memberships: Vec<Memberships>,
     pub(super) ingress: Option<IngressDrop>,
+    /// The program in the kernel, where that drives the interface.
+    pub(super) kernel: Option<Kernel>,
 }
 
 impl Appliance {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use super::opening::{AnyPort, Prepared};
 use super::surroundings::Surroundings;
 use crate::config::Process;
 use crate::counters::{Counters, MOST_BACKENDS, MOST_VIPS};
-use crate::engine::Engine;
+use crate::engine::{Engine, Station};
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::{FlowFile, Key};
+use crate::lb::Tables;
 use crate::lb::flow::{Memory, Record, Shape};
 use crate::os;
 use crate::port::Waker;
@@ -38,6 +39,8 @@ pub(super) struct Stock {
     counters: Vec<Arc<Counters>>,
     /// By worker; `None` while it has it.
     memories: Vec<Option<Memory>>,
+    /// The program's in the kernel, if there is one.
+    kernel: OnceLock<Arc<Counters>>,
 }
 
 impl Stock {
@@ -55,6 +58,7 @@ impl Stock {
             files: Vec::new(),
             counters: Vec::new(),
             memories: Vec::new(),
+            kernel: OnceLock::new(),
         };
         stock.provide(1)?;
         let seats = stock.seats.clone();
@@ -78,7 +82,7 @@ impl Stock {
     }
 
     fn fresh_memory(&self) -> Result<Memory, Failure> {
-        let (Key::Own(key) | Key::Shared(key)) = self.key;
+        let key = self.flow_key();
         let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
         Memory::fresh(self.shape, key).map_err(no_memory)
     }
@@ -121,12 +125,28 @@ impl Stock {
         Ok(())
     }
 
-    /// What all workers have counted.
+    /// What all workers have counted, and the program in the kernel.
     pub(super) fn counters(&self) -> Arc<Counters> {
-        match &self.counters[..] {
-            [only] => Arc::clone(only),
-            all => Arc::new(Counters::total(all)),
+        match (&self.counters[..], self.kernel.get()) {
+            ([only], None) => Arc::clone(only),
+            (all, kernel) => Arc::new(Counters::total(all.iter().chain(kernel))),
         }
+    }
+
+    /// What the program in the kernel counts in.
+    pub(super) fn kernel_counters(&self) -> &Counters {
+        self.kernel.get_or_init(|| Arc::new(Counters::new(MOST_BACKENDS, MOST_VIPS)))
+    }
+
+    /// What names flows.
+    pub(super) fn flow_key(&self) -> (u64, u64) {
+        let (Key::Own(key) | Key::Shared(key)) = self.key;
+        key
+    }
+
+    /// For how many flows there is room.
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 }
 
@@ -178,7 +198,10 @@ impl Workers {
             let cpu = process.cpus.0.get(number).copied();
             let work = move || {
                 // Here, as to look through a large table takes its time.
-                let engine = engine(memory, counters);
+                let mut engine = engine(memory, counters);
+                if let Some(elsewhere) = line.elsewhere {
+                    engine.flows().keep_elsewhere(elsewhere);
+                }
                 if let Some(cpu) = cpu
                     && let Err(e) = os::pin_thread(cpu)
                 {
@@ -217,6 +240,25 @@ impl Workers {
         }
     }
 
+    /// Has the program in the kernel begin, if there is one: what it learns of flows goes to the first worker.
+    pub(super) fn start_kernel(&mut self, tables: &Arc<Tables>, station: Station) -> Result<(), Failure> {
+        let (Some(kernel), Some(first)) = (&mut self.surroundings.kernel, self.each.first()) else {
+            return Ok(());
+        };
+        let (commands, waker) = (first.commands.clone(), first.waker.clone());
+        let tell = move |records: Vec<Record>| {
+            let reflect = move |engine: &mut Engine| records.iter().for_each(|record| engine.flows().reflect(record));
+            if commands.send(Command::Inspect(Box::new(reflect))).is_ok() {
+                waker.wake();
+            }
+        };
+        let failed =
+            |e: io::Error| Failure::new(Sysexit::OsErr, format!("no thread for the program in the kernel: {e}"));
+        kernel.start(Box::new(tell)).map_err(failed)?;
+        kernel.publish(tables, station);
+        Ok(())
+    }
+
     /// Are all of them still at work? One that has panicked could not say so.
     pub(super) fn are_alive(&self) -> bool {
         self.each.iter().all(|worker| !worker.thread.is_finished())
@@ -251,6 +293,9 @@ impl Workers {
 
     /// Ends them; what they remember of flows goes back to `stock`. False if one has panicked.
     pub(super) fn stop(self, stock: &mut Stock) -> bool {
+        if let Some(kernel) = &self.surroundings.kernel {
+            kernel.finish();
+        }
         for worker in &self.each {
             let _ = worker.commands.send(Command::Stop);
             worker.waker.wake();
@@ -305,10 +350,20 @@ mod tests {
     }
 
     fn workers(panics: &[bool]) -> (Workers, Stock) {
-        let line = |&panics: &bool| Line { port: AnyPort::Test { panics }, waker: waker().expect("a socket pair").0 };
+        let line = |&panics: &bool| Line {
+            port: AnyPort::Test { panics },
+            waker: waker().expect("a socket pair").0,
+            elsewhere: None,
+        };
         let wanted = Wanted::default();
-        let surroundings =
-            Surroundings { wanted, vips: Vec::new(), filters: None, memberships: Vec::new(), ingress: None };
+        let surroundings = Surroundings {
+            wanted,
+            vips: Vec::new(),
+            filters: None,
+            memberships: Vec::new(),
+            ingress: None,
+            kernel: None,
+        };
         let prepared = Prepared { lines: panics.iter().map(line).collect(), surroundings };
         let (mut stock, _) = Stock::open(None, Shape::of(1024), Key::Own((1, 2))).expect("memory");
         stock.provide(panics.len()).expect("memory");

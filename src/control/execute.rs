@@ -280,9 +280,7 @@ fn no_worker() -> Failure {
 }
 
 fn recent(appliance: &Appliance, within: Duration) -> Result<Answer, Failure> {
-    let seen = appliance.inspect(move |engine| engine.recent(within)).ok_or_else(no_worker)?;
-    let mut clients: Vec<_> = seen.into_iter().flatten().collect();
-    clients.sort_by_key(|client| std::cmp::Reverse(client.seen));
+    let clients = appliance.recent(within).ok_or_else(no_worker)?;
     let seats = appliance.director().seats();
     let name = |number: usize| seats.get(number).map_or("", |seat| seat.key.as_str());
     let lines: Vec<String> = clients

@@ -7,7 +7,7 @@ use crate::verdict::DropReason;
 
 impl Counters {
     /// The sum of `all`, as it is now.
-    pub fn total(all: &[Arc<Counters>]) -> Counters {
+    pub fn total<'a>(all: impl IntoIterator<Item = &'a Arc<Counters>>) -> Counters {
         let mut total = Counters::new(MOST_BACKENDS, MOST_VIPS);
         let flows = FlowCounters::default();
         for one in all {

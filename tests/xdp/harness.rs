@@ -1,12 +1,11 @@
 //! The program and an engine behind it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pen_dsr::counters::Counters;
 use pen_dsr::engine::{Engine, Station};
 use pen_dsr::lb::Tables;
-use pen_dsr::lb::acl::Acl;
 use pen_dsr::lb::flow::{Memory, Shape};
 use pen_dsr::os::Program;
 use pen_dsr::verdict::{DropReason, Verdict};
@@ -27,7 +26,6 @@ pub struct Bench {
     pub engine: Engine,
     station: Station,
     lists: Lists,
-    installed: Vec<Arc<Acl>>,
 }
 
 impl Bench {
@@ -46,7 +44,7 @@ impl Bench {
         let tables = Arc::new(tables);
         let mut engine = Engine::new(station, Arc::clone(&tables), SEED, memory, counters, Instant::now());
         engine.flows().keep_elsewhere(Box::new(program.flows().expect("descriptors")));
-        let mut bench = Bench { program, engine, station, lists: Lists::default(), installed: Vec::new() };
+        let mut bench = Bench { program, engine, station, lists: Lists::default() };
         bench.install(tables);
         Some(bench)
     }
@@ -72,11 +70,8 @@ impl Bench {
             let (action, out) = self.program.test_run(frame).expect("a test run");
             let after = self.program.totals();
             assert_eq!(after.frames(), before.frames() + 1, "each frame is counted once");
-            let dropped = if after.denied.frames > before.denied.frames {
-                DropReason::Denied
-            } else {
-                DropReason::NoBackend
-            };
+            let dropped =
+                if after.denied.frames > before.denied.frames { DropReason::Denied } else { DropReason::NoBackend };
             match action {
                 Action::Transmit => return (Outcome { sent: vec![out], ..Outcome::default() }, true),
                 Action::Drop => return (Outcome { dropped: Some(dropped), ..Outcome::default() }, true),
@@ -102,6 +97,3 @@ impl Bench {
         outcome
     }
 }
-
-/// The longest that a test waits for the kernel's clock to go on.
-pub const A_TICK: Duration = Duration::from_millis(70);

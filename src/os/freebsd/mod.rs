@@ -38,4 +38,4 @@ pub use packet::{
 };
 pub use privileges::drop_privileges;
 pub use sandbox::limit_netmap;
-pub use xdp::{KernelFlows, Program, Walk};
+pub use xdp::{KernelFlows, Program, Walk, has_hardware};

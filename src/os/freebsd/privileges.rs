@@ -10,7 +10,7 @@ use crate::failure::{Failure, Sysexit};
 ///
 /// # Errors
 /// Not permitted.
-pub fn drop_privileges(user: &User) -> Result<(), Failure> {
+pub fn drop_privileges(user: &User, _bpf: bool) -> Result<(), Failure> {
     let refused = |what: &str, e: nix::Error| {
         Failure::new(
             Sysexit::NoPerm,

@@ -20,6 +20,11 @@ pub enum KernelFlows {}
 #[derive(Default)]
 pub struct Walk;
 
+/// Asked for XDP alone.
+pub fn has_hardware(_interface: &str) -> bool {
+    false
+}
+
 impl Program {
     /// There is none.
     ///

@@ -32,7 +32,7 @@ pub use gateways::gateways;
 pub use ingress::IngressDrop;
 pub use link::link_state;
 pub use membership::Memberships;
-pub use offloads::active_offloads;
+pub use offloads::{active_offloads, has_hardware};
 pub use privileges::drop_privileges;
 pub use sandbox::limit_netmap;
 pub use socket::{

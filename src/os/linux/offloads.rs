@@ -17,6 +17,7 @@ use crate::os::ifname::IfName;
 use crate::os::setup::{Bits, request_socket};
 
 // From linux/ethtool.h.
+const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
@@ -160,6 +161,18 @@ pub fn active_offloads(interface: &str) -> io::Result<Option<ActiveOffloads>> {
     }))
 }
 
+/// Is there a device behind `interface`, on a bus, or is it made of software alone, such as a veth or a bridge?
+pub fn has_hardware(interface: &str) -> bool {
+    let ask = || -> io::Result<DriverInfo> {
+        let mut info = DriverInfo { cmd: ETHTOOL_GDRVINFO, names: [[0; ETH_GSTRING_LEN]; 5], rest: [0; 32] };
+        ethtool(request_socket()?.as_fd(), IfName::new(interface)?, &mut info)?;
+        Ok(info)
+    };
+    // What drivers without a bus say.
+    let none: [&[u8]; 4] = [b"", b"N/A", b"tun", b"tap"];
+    ask().is_ok_and(|info| !none.contains(&until_nul(&info.names[BUS])))
+}
+
 /// The features of an interface.
 struct Features {
     /// Those that can be switched.
@@ -176,6 +189,17 @@ impl Features {
         self.available & self.requested
     }
 }
+
+/// `struct ethtool_drvinfo`: driver, version, firmware, bus, extension ROM, and what is not looked at here.
+#[repr(C)]
+struct DriverInfo {
+    cmd: u32,
+    names: [[u8; ETH_GSTRING_LEN]; 5],
+    rest: [u8; 32],
+}
+
+/// Where the bus is said.
+const BUS: usize = 3;
 
 /// `struct ethtool_sset_info`.
 #[repr(C)]
@@ -218,6 +242,8 @@ struct SetFeatures {
 /// than [`MOST`] features.
 unsafe trait Request {}
 
+// SAFETY: of fixed size.
+unsafe impl Request for DriverInfo {}
 // SAFETY: of fixed size, as only one bit is set in its mask.
 unsafe impl Request for SsetInfo {}
 // SAFETY: `Offloads::of` asks for the number of features before.
@@ -285,6 +311,11 @@ mod tests {
             assert!(offloads.words.iter().any(|(_, known)| *known == word), "{word}: {offloads:?}");
         }
         assert_eq!(offloads.words(offloads.unwanted).iter().filter(|word| **word == "tx").count(), 1);
+    }
+
+    #[test]
+    fn the_loopback_has_no_hardware() {
+        assert!(!has_hardware("lo") && !has_hardware("no-such0"));
     }
 
     #[test]

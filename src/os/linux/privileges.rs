@@ -7,11 +7,12 @@ use nix::unistd::{User, setgid, setgroups, setuid};
 use crate::failure::{Failure, Sysexit};
 
 /// Becomes `user` for good. What is kept is CAP_NET_RAW and CAP_NET_ADMIN: when the interface goes away and returns,
-/// its sockets and its ingress filter have to be made anew. Before any thread is started, as capabilities are a thread's.
+/// its sockets and its ingress filter have to be made anew. `bpf`: and CAP_BPF, with which the program in the kernel is
+/// given new tables. Before any thread is started, as capabilities are a thread's.
 ///
 /// # Errors
 /// Not permitted.
-pub fn drop_privileges(user: &User) -> Result<(), Failure> {
+pub fn drop_privileges(user: &User, bpf: bool) -> Result<(), Failure> {
     let refused = |what: &str, e: &dyn std::fmt::Display| {
         Failure::new(
             Sysexit::NoPerm,
@@ -22,7 +23,8 @@ pub fn drop_privileges(user: &User) -> Result<(), Failure> {
     setgroups(&[user.gid]).map_err(|e| refused("setgroups", &e))?;
     setgid(user.gid).map_err(|e| refused("setgid", &e))?;
     setuid(user.uid).map_err(|e| refused("setuid", &e))?;
-    let kept: CapsHashSet = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().collect();
+    let bpf = bpf.then_some(Capability::CAP_BPF);
+    let kept: CapsHashSet = [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().chain(bpf).collect();
     caps::clear(None, CapSet::Inheritable).map_err(|e| refused("capabilities", &e))?;
     caps::set(None, CapSet::Effective, &kept).map_err(|e| refused("capabilities", &e))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(|e| refused("capabilities", &e))?;
