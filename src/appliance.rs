@@ -364,6 +364,7 @@ impl Appliance {
         self.version += 1;
         self.publish_control_acl();
         self.carry_out();
+        self.settle();
         Ok(difference)
     }
 
@@ -427,7 +428,15 @@ impl Appliance {
     pub fn direct<T>(&mut self, change: impl FnOnce(&mut Director, Instant) -> T) -> T {
         let outcome = change(&mut self.director, Instant::now());
         self.carry_out();
+        self.settle();
         outcome
+    }
+
+    /// Waits until what was changed is what counts in the kernel, too: whoever has asked for it relies on that.
+    fn settle(&self) {
+        if let Some(kernel) = self.kernel() {
+            kernel.settle();
+        }
     }
 
     /// Has each worker look at its engine, and returns what they saw; `None` if there is none, or one is stuck.

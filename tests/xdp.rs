@@ -13,6 +13,9 @@ mod flood;
 mod golden;
 #[path = "xdp/harness.rs"]
 mod harness;
+#[path = "simulation/random.rs"]
+#[allow(dead_code, reason = "each test crate uses a part")]
+mod random;
 
 use golden::config;
 use harness::Bench;

@@ -82,7 +82,7 @@ impl Stock {
     }
 
     fn fresh_memory(&self) -> Result<Memory, Failure> {
-        let key = self.flow_key();
+        let (Key::Own(key) | Key::Shared(key)) = self.key;
         let no_memory = |e: io::Error| Failure::new(Sysexit::OsErr, format!("no memory for the flow table: {e}"));
         Memory::fresh(self.shape, key).map_err(no_memory)
     }
@@ -138,10 +138,10 @@ impl Stock {
         self.kernel.get_or_init(|| Arc::new(Counters::new(MOST_BACKENDS, MOST_VIPS)))
     }
 
-    /// What names flows.
+    /// What names the first worker's flows.
     pub(super) fn flow_key(&self) -> (u64, u64) {
         let (Key::Own(key) | Key::Shared(key)) = self.key;
-        key
+        self.memories.iter().flatten().next().map_or(key, Memory::key)
     }
 
     /// For how many flows there is room.

@@ -25,14 +25,17 @@ const WALK_INTERVAL: Duration = Duration::from_millis(250);
 const WALK_SHARE: u32 = 50;
 /// How long tables that an earlier process has left may go on, until every backend has been found again.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the last walk may take.
-const LAST_WALK: Duration = Duration::from_secs(2);
+/// How long what is waited for may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where flows are told of.
 pub type Sink = Box<dyn Fn(Vec<Record>) + Send>;
 
 enum Order {
     Publish(Arc<Tables>, Station),
+    /// Say when what was published is what counts.
+    Settle(Sender<()>),
+    /// Walk through all flows, and say when that is done.
     Finish(Sender<()>),
 }
 
@@ -97,16 +100,25 @@ impl Kernel {
         Ok(())
     }
 
-    /// Frames are decided by `tables`, a moment from now.
+    /// Frames are decided by `tables`, a moment from now: see [`Kernel::settle`].
     pub fn publish(&self, tables: &Arc<Tables>, station: Station) {
         let _ = self.orders.send(Order::Publish(Arc::clone(tables), station));
     }
 
-    /// Tells of all flows once more, and no more after that.
+    /// Waits until frames are decided by the tables that were published last.
+    pub fn settle(&self) {
+        self.await_order(Order::Settle);
+    }
+
+    /// Tells of all flows once more.
     pub fn finish(&self) {
+        self.await_order(Order::Finish);
+    }
+
+    fn await_order(&self, order: impl Fn(Sender<()>) -> Order) {
         let (done, is_done) = bounded(1);
-        if self.thread.is_some() && self.orders.send(Order::Finish(done)).is_ok() {
-            let _ = is_done.recv_timeout(LAST_WALK);
+        if self.thread.is_some() && self.orders.send(order(done)).is_ok() {
+            let _ = is_done.recv_timeout(PATIENCE);
         }
     }
 
@@ -189,19 +201,23 @@ impl Keeper {
             match orders.recv_deadline(until) {
                 Ok(order) => {
                     // Only the latest tables count.
-                    let mut finished = Vec::new();
+                    let (mut waiting, mut is_over) = (Vec::new(), false);
                     for order in std::iter::once(order).chain(orders.try_iter()) {
                         match order {
                             Order::Publish(tables, station) => self.pending = Some((tables, station)),
-                            Order::Finish(done) => finished.push(done),
+                            Order::Settle(done) => waiting.push(done),
+                            Order::Finish(done) => {
+                                waiting.push(done);
+                                is_over = true;
+                            }
                         }
                     }
                     self.publish();
-                    if !finished.is_empty() {
+                    if is_over {
                         self.walk();
-                        for done in finished {
-                            let _ = done.send(());
-                        }
+                    }
+                    for done in waiting {
+                        let _ = done.send(());
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -79,19 +79,19 @@ impl Bench {
                 Action::Other(number) => panic!("no action of the program's: {number}"),
             }
         }
-        (self.show_engine(frame), false)
+        (Bench::ask(&mut self.engine, frame), false)
     }
 
-    /// What the engine makes of `frame`.
-    pub fn show_engine(&mut self, frame: &[u8]) -> Outcome {
+    /// What `engine` makes of `frame`.
+    pub fn ask(engine: &mut Engine, frame: &[u8]) -> Outcome {
         let mut frame = frame.to_vec();
         let mut outcome = Outcome::default();
-        match self.engine.handle_frame(&mut frame) {
+        match engine.handle_frame(&mut frame) {
             Verdict::Transmit => outcome.sent.push(frame),
             Verdict::Host => outcome.to_host.push(frame),
             Verdict::Drop(reason) => outcome.dropped = Some(reason),
         }
-        while let Some(own) = self.engine.poll_transmit() {
+        while let Some(own) = engine.poll_transmit() {
             outcome.sent.push(own);
         }
         outcome

@@ -128,7 +128,8 @@ impl Memory {
         self.shape
     }
 
-    pub(super) fn key(&self) -> (u64, u64) {
+    /// What names the flows in it: a file keeps the key that it was begun with.
+    pub fn key(&self) -> (u64, u64) {
         self.key
     }
 
