@@ -7,6 +7,8 @@
 
 #[path = "xdp/agreement.rs"]
 mod agreement;
+#[path = "xdp/changes.rs"]
+mod changes;
 #[path = "xdp/flood.rs"]
 mod flood;
 #[path = "golden/mod.rs"]

@@ -241,22 +241,12 @@ static __always_inline struct backend *find_backend(void *map, const struct head
 	return backends ? &backends[number % BACKENDS_PER_CHUNK] : 0;
 }
 
-/* Is the client one of the probes' sources, or does it pretend to be? */
-static __always_inline int is_source(void *map, const struct head *head, const struct packet *packet)
+/* Is the client where probes come from, or does it pretend to be? */
+static __always_inline int is_source(const struct head *head, const struct packet *packet)
 {
-	struct sources *sources = chunk(map, CHUNK_SOURCES);
-	__u32 i;
-
-	/* More than there is room for: the engine knows. */
-	if (!sources || head->v4_sources > MOST_SOURCES || head->v6_sources > MOST_SOURCES)
-		return 1;
-	for (i = 0; i < MOST_SOURCES; i++) {
-		if (packet->family == 4 && i < head->v4_sources && sources->v4[i] == packet->client[0])
-			return 1;
-		if (packet->family == 6 && i < head->v6_sources && is_address(sources->v6[i], packet->client))
-			return 1;
-	}
-	return 0;
+	if (packet->family == 4)
+		return head->flags & HEAD_V4_SOURCE && head->v4_source == packet->client[0];
+	return head->flags & HEAD_V6_SOURCE && is_address(head->v6_source, packet->client);
 }
 
 /* Does the service's list permit the client? */
@@ -445,8 +435,6 @@ static __always_inline enum verdict steer(void *map, const struct head *head, co
 			return TRANSMIT;
 		}
 	}
-	if (is_source(map, head, packet))
-		return PASS;
 	if (service->flags & SERVICE_ACL && !is_permitted(service, packet))
 		return DENIED;
 	chosen = NOBODY;
@@ -513,7 +501,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	if (!map)
 		return PASS;
 	head = chunk(map, CHUNK_HEAD);
-	if (!head || (void *)(eth + 1) > end)
+	if (!head || head->flags & HEAD_SOURCES || (void *)(eth + 1) > end)
 		return PASS;
 	if (!is_mac((__u16 *)eth->h_dest, head->mac) &&
 	    (head->flags & HEAD_SILENT || !is_mac((__u16 *)eth->h_dest, head->vip_mac)))
@@ -533,6 +521,8 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 		at += 4;
 	}
 	if (read_packet(&packet, type, at, end, length - (at - data)))
+		return PASS;
+	if (is_source(head, &packet))
 		return PASS;
 	service = head->flags & HEAD_PORTS ? find_service(map, head, &packet, packet.vip_port) : 0;
 	if (!service)

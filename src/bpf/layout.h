@@ -11,16 +11,12 @@
 
 #include <linux/types.h>
 
-/* The chunks, in this order: the head, the probes' sources, services, backends, slots of generations. */
+/* The chunks, in this order: the head, services, backends, slots of generations. */
 #define CHUNK_HEAD 0
-#define CHUNK_SOURCES 1
 
 struct chunk {
 	__u64 words[16];
 };
-
-/* Probes' sources that are looked for; more are not said here. */
-#define MOST_SOURCES 4
 
 /* The first chunk. */
 struct head {
@@ -32,26 +28,23 @@ struct head {
 	__u32 services_mask;
 	__u32 backends; /* the first chunk of backends */
 	__u32 backend_count;
-	__u32 v4_sources;
-	__u32 v6_sources;
-	__u32 unused;
+	__u32 end; /* how many chunks there are */
+	__u32 unused[2];
 	__u64 flow_key[2];  /* names flows */
 	__u32 opening;      /* how long flows are remembered, ticks */
 	__u32 established;
 	__u32 closing;
 	__u32 udp;
-	__u32 proof; /* how long a flow has to last until it is no longer young, ticks */
-	__u32 end;
+	__u32 proof;        /* how long a flow has to last until it is no longer young, ticks */
+	__u32 v4_source;    /* where probes come from, which no client is */
+	__u32 v6_source[4];
 };
 
 #define HEAD_PORTS 1  /* there are services with a port */
 #define HEAD_SILENT 2 /* another balancer has vip_mac: frames to it are not ours */
-
-/* Where probes come from, which no client is. */
-struct sources {
-	__u32 v4[MOST_SOURCES];
-	__u32 v6[MOST_SOURCES][4];
-};
+#define HEAD_V4_SOURCE 4
+#define HEAD_V6_SOURCE 8
+#define HEAD_SOURCES 16 /* there are more sources than that: all is left to the engine */
 
 /* One way to choose a backend: a hash of the client, and a slot table for it. */
 struct generation {

@@ -3,16 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::layout::{self, Chunk, Head, Sources};
+use super::layout::{self, Chunk, Head};
 use crate::engine::Station;
 use crate::lb::acl::Acl;
+use crate::lb::flow::PROOF;
 use crate::lb::{self, Tables, maglev};
 use crate::wire::ip::protocol;
 
 /// What stands before the services.
-const FIRST_SERVICE: u32 = 2;
-/// How long a flow has to last until it is no longer young, as in the flow table.
-use crate::lb::flow::PROOF;
+const FIRST_SERVICE: u32 = 1;
 
 /// Tables, ready to be put into the kernel.
 pub struct Image {
@@ -115,10 +114,9 @@ impl Image {
             service.previous.slots += first_slot;
         }
         let settings = tables.settings();
-        let sources = Probes::of(&settings.probe_sources);
         let timeouts = &settings.timeouts;
         let flag = |set, flag| if set { flag } else { 0 };
-        let head = Head {
+        let mut head = Head {
             mac: layout::mac(station.mac),
             vip_mac: layout::mac(station.vip_mac),
             back: layout::mac(station.back),
@@ -127,18 +125,27 @@ impl Image {
             services_mask: places.len() as u32 - 1,
             backends: first_backend,
             backend_count: tables.backends().len() as u32,
-            v4_sources: sources.v4,
-            v6_sources: sources.v6,
-            unused: 0,
+            end: first_slot + slots.chunks.len() as u32,
+            unused: [0; 2],
             flow_key: [flow_key.0, flow_key.1],
             opening: layout::ticks(timeouts.opening),
             established: layout::ticks(timeouts.established),
             closing: layout::ticks(timeouts.closing),
             udp: layout::ticks(timeouts.udp),
             proof: layout::ticks(PROOF),
-            end: first_slot + slots.chunks.len() as u32,
+            v4_source: [0; 4],
+            v6_source: [0; 16],
         };
-        let mut chunks = vec![layout::chunk(&head), layout::chunk(&sources.chunk)];
+        for source in &settings.probe_sources {
+            let (mine, flag) = match source {
+                IpAddr::V4(_) => (head.v4_source.as_mut_slice(), layout::HEAD_V4_SOURCE),
+                IpAddr::V6(_) => (head.v6_source.as_mut_slice(), layout::HEAD_V6_SOURCE),
+            };
+            let (address, _) = layout::address(*source);
+            mine.copy_from_slice(&address[..mine.len()]);
+            head.flags |= if head.flags & flag != 0 { layout::HEAD_SOURCES } else { flag };
+        }
+        let mut chunks = vec![layout::chunk(&head)];
         chunks.extend(places.iter().map(layout::chunk));
         chunks.extend(backends);
         chunks.extend(slots.chunks);
@@ -237,36 +244,6 @@ fn backends(tables: &Tables) -> Vec<Chunk> {
         layout::chunk(&chunk)
     };
     all.chunks(layout::BACKENDS_PER_CHUNK).map(part).collect()
-}
-
-/// Where probes come from: the chunk, and how many there are of each family, perhaps more than the chunk holds.
-struct Probes {
-    chunk: Sources,
-    v4: u32,
-    v6: u32,
-}
-
-impl Probes {
-    fn of(addresses: &[IpAddr]) -> Probes {
-        let mut probes = Probes { chunk: Sources::default(), v4: 0, v6: 0 };
-        for address in addresses {
-            match address {
-                IpAddr::V4(address) => {
-                    if let Some(place) = probes.chunk.v4.get_mut(probes.v4 as usize) {
-                        *place = address.octets();
-                    }
-                    probes.v4 += 1;
-                }
-                IpAddr::V6(address) => {
-                    if let Some(place) = probes.chunk.v6.get_mut(probes.v6 as usize) {
-                        *place = address.octets();
-                    }
-                    probes.v6 += 1;
-                }
-            }
-        }
-        probes
-    }
 }
 
 #[cfg(test)]

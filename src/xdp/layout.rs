@@ -20,8 +20,6 @@ pub const CHUNK: usize = 128;
 /// What tables are made of.
 pub type Chunk = [u8; CHUNK];
 
-/// Sources of probes of each family that the program looks for.
-pub const MOST_SOURCES: usize = 4;
 /// No service is further from its place than this.
 pub const MOST_PROBES: u32 = 8;
 /// Backends in a chunk.
@@ -45,30 +43,28 @@ pub struct Head {
     pub services_mask: u32,
     pub backends: u32,
     pub backend_count: u32,
-    pub v4_sources: u32,
-    pub v6_sources: u32,
-    pub unused: u32,
+    pub end: u32,
+    pub unused: [u32; 2],
     pub flow_key: [u64; 2],
     pub opening: u32,
     pub established: u32,
     pub closing: u32,
     pub udp: u32,
     pub proof: u32,
-    pub end: u32,
+    pub v4_source: [u8; 4],
+    pub v6_source: [u8; 16],
 }
 
 /// There are services with a port.
 pub const HEAD_PORTS: u16 = 1;
 /// Another balancer has the VIPs' MAC.
 pub const HEAD_SILENT: u16 = 2;
-
-/// See `struct sources`.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Sources {
-    pub v4: [[u8; 4]; MOST_SOURCES],
-    pub v6: [[u8; 16]; MOST_SOURCES],
-}
+/// There is a source of probes for IPv4,
+pub const HEAD_V4_SOURCE: u16 = 4;
+/// and one for IPv6.
+pub const HEAD_V6_SOURCE: u16 = 8;
+/// There are more sources than that: all is left to the engine.
+pub const HEAD_SOURCES: u16 = 16;
 
 /// See `struct generation`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

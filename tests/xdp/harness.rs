@@ -91,9 +91,12 @@ impl Bench {
             Verdict::Host => outcome.to_host.push(frame),
             Verdict::Drop(reason) => outcome.dropped = Some(reason),
         }
-        while let Some(own) = engine.poll_transmit() {
-            outcome.sent.push(own);
-        }
+        outcome.sent.extend(Bench::fetch(engine));
         outcome
+    }
+
+    /// What `engine` has to send besides.
+    pub fn fetch(engine: &mut Engine) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| engine.poll_transmit()).collect()
     }
 }

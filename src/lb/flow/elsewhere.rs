@@ -50,10 +50,16 @@ impl FlowTable {
         Some(Record { tag: Tag(tag), owner: owner(entry), stage, idle: time_of(idle) })
     }
 
-    /// Takes in what is known elsewhere of `tag`, before it is looked up here.
+    /// Takes in what is known elsewhere of `tag`, before it is looked up here; what is not known there is forgotten.
     pub(super) fn consult(&mut self, tag: Tag) {
-        if let Some(record) = self.elsewhere.as_mut().and_then(|elsewhere| elsewhere.find(tag)) {
-            self.reflect(&record);
+        let Some(elsewhere) = &mut self.elsewhere else { return };
+        match elsewhere.find(tag) {
+            Some(record) => self.reflect(&record),
+            None => {
+                if let Some(Place { set, way }) = self.look(tag) {
+                    forget(&self.counters, &mut self.memory.sets()[set], way);
+                }
+            }
         }
     }
 
