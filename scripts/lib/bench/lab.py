@@ -24,6 +24,10 @@ SEGMENT = ["client", "lb", *BACKENDS]
 
 # The second lab: one cable between generator and balancer, no bridge.
 NEAR_GENERATOR, NEAR_LB = "near-gen", "near-lb"
+NEAR_GENERATOR_MAC = "02:00:00:00:00:01"
+
+# The other end of a balancer's cable: host, interface.
+CABLE_ENDS = {"lb": ("sw", "lb"), NEAR_LB: (NEAR_GENERATOR, "eth0")}
 
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 
@@ -43,7 +47,7 @@ def back_to_back():
     """Generator and balancer on one cable; the generator's end has the backends' addresses, too."""
     for host in (NEAR_GENERATOR, NEAR_LB):
         ip("netns", "add", host)
-    ip("link", "add", "eth0", "netns", NEAR_GENERATOR, "address", "02:00:00:00:00:01",
+    ip("link", "add", "eth0", "netns", NEAR_GENERATOR, "address", NEAR_GENERATOR_MAC,
        "type", "veth", "peer", "name", "eth0", "address", LB_MAC, "netns", NEAR_LB)
     for address in ("10.0.0.1", *BACKENDS.values()):
         ip("-n", NEAR_GENERATOR, "address", "add", f"{address}/24", "dev", "eth0")
@@ -82,6 +86,17 @@ def received(host):
     return links[0]["stats64"]["rx"]["packets"]
 
 
+def attached(host):
+    """How an XDP program is attached to a host's eth0: native, generic, or None."""
+    link = json.loads(ip("-n", host, "-j", "link", "show", "dev", "eth0"))[0]
+    return {1: "native", 2: "generic"}.get(link.get("xdp", {}).get("mode"))
+
+
+def gro(host, interface, on):
+    """Switches GRO of an interface; on veth that is also how it comes to take frames from XDP_TX, by NAPI."""
+    run(host, "ethtool", "-K", interface, "gro", "on" if on else "off")
+
+
 def offloads(on):
     """Switches the offloads of every host on the segment: checksums, TSO, GSO; GRO is off for veth as it comes."""
     switch = "on" if on else "off"
@@ -94,10 +109,10 @@ def forget_neighbour(host, address):
     ip("-n", host, "neighbour", "flush", "to", address, "dev", "eth0")
 
 
-def mac_of(host, address, patience=8.0):
-    """Who answers for an address, seen from a host; None if nobody does."""
+def mac_of(host, address, program, patience=8.0):
+    """Who answers for an address, seen from a host; None if nobody does while the program runs."""
     end = time.monotonic() + patience
-    while time.monotonic() < end:
+    while time.monotonic() < end and program.alive():
         run(host, "bash", "-c", f"echo >/dev/udp/{address}/7", check=False)
         time.sleep(0.1)
         with contextlib.suppress(RuntimeError):  # the kernel interrupts a list that changes meanwhile
