@@ -15,9 +15,9 @@ const SYNS: u32 = 300_000;
 const RATE: f64 = 40_000.0;
 /// Frames that are on their way through the balancer, at most.
 const ON_THE_WAY: i64 = 512;
-/// So long the flood waits for those, in vain if some were lost, or if they leave before the interface counts them.
-const WAIT: Duration = Duration::from_millis(100);
-/// So often it does.
+/// If none of those leaves for so long, they are lost, or have left before the interface counts them.
+const WAIT: Duration = Duration::from_secs(1);
+/// So often the flood waits in vain.
 const WAITS: u32 = 5;
 
 /// How many more frames than it has sent have come to eth0 of the network of the process `pid`.
@@ -63,14 +63,20 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
             if number % 64 != 0 {
                 continue;
             }
-            let waiting = Instant::now();
-            while in_vain < WAITS && kept(balancer) > kept_before + ON_THE_WAY {
-                std::thread::sleep(Duration::from_millis(1));
-                if waiting.elapsed() > WAIT {
+            let (mut waiting, mut least) = (Instant::now(), i64::MAX);
+            while in_vain < WAITS {
+                let kept = kept(balancer);
+                if kept <= kept_before + ON_THE_WAY {
+                    break;
+                }
+                if kept < least {
+                    (waiting, least) = (Instant::now(), kept);
+                } else if waiting.elapsed() > WAIT {
                     // Not to wait for the same ones again.
-                    kept_before = kept(balancer);
+                    kept_before = kept;
                     in_vain += 1;
                 }
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         began.elapsed()

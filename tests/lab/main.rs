@@ -5,13 +5,16 @@
 
 #![cfg(target_os = "linux")]
 
+mod arrivals;
 mod change;
 mod checks;
 mod driver;
+mod explain;
 mod failover;
 mod flood;
 mod frames;
 mod harness;
+mod kernel;
 mod life;
 mod load;
 mod neighbors;
