@@ -13,18 +13,23 @@ use crate::load::{Load, PORT, serve};
 const SYNS: u32 = 300_000;
 /// A second, at most.
 const RATE: f64 = 40_000.0;
-/// Bytes in the balancer's queue that the flood waits for.
-const QUEUED: u64 = 64 * 1024;
+/// Frames that are on their way through the balancer, at most.
+const ON_THE_WAY: i64 = 512;
+/// If none of those leaves for so long, they are lost, or have left before the interface counts them.
+const WAIT: Duration = Duration::from_secs(1);
+/// So often the flood waits in vain.
+const WAITS: u32 = 5;
 
-/// Bytes of frames that wait in one of the balancer's packet sockets: the column Rmem.
-fn queued(balancer: i32) -> u64 {
-    let sockets = fs::read_to_string(format!("/proc/{balancer}/net/packet")).expect("its sockets");
-    let memory = |line: &str| line.split_whitespace().nth(6).and_then(|bytes| bytes.parse::<u64>().ok());
-    sockets.lines().skip(1).filter_map(memory).max().unwrap_or(0)
+/// How many more frames than it has sent have come to eth0 of the network of the process `pid`.
+fn kept(pid: i32) -> i64 {
+    let table = fs::read_to_string(format!("/proc/{pid}/net/dev")).expect("its interfaces");
+    let line = table.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("eth0");
+    let frames = |column| line.split_whitespace().nth(column).and_then(|frames| frames.parse::<i64>().ok());
+    frames(1).zip(frames(9)).map(|(received, sent)| received - sent).expect("two numbers")
 }
 
-/// Sends `count` SYNs from random addresses and ports out of the client's eth0, at `RATE` or as fast as `balancer` reads
-/// them: what happens when it loses frames, of the flood and of all others, is another matter. How long it took.
+/// Sends `count` SYNs from random addresses and ports out of the client's eth0, at `RATE` or as fast as `balancer` passes
+/// them on: what happens when it loses frames, of the flood and of all others, is another matter. How long it took.
 fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Duration> {
     lab.inside("client", move || {
         let interface = datalink::interfaces().into_iter().find(|i| i.name == "eth0").expect("eth0");
@@ -38,7 +43,8 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
             (state >> 32) as u32
         };
         let mut frame = Vec::new();
-        for sent in 0..count {
+        let (mut kept_before, mut in_vain) = (kept(balancer), 0);
+        for number in 0..count {
             // 11.0.0.0 to 126.255.255.255: no route leads there, so that no backend's answer goes anywhere.
             let [_, b, c, d] = random().to_be_bytes();
             let source = Ipv4Addr::new(11 + (random() % 116) as u8, b, c, d);
@@ -50,11 +56,26 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
             syn.write(&mut frame, &[]).expect("a frame");
             // What the link refuses is lost, as in any flood.
             let _ = sender.send_to(&frame, None);
-            let ahead = f64::from(sent) / RATE - began.elapsed().as_secs_f64();
+            let ahead = f64::from(number) / RATE - began.elapsed().as_secs_f64();
             if ahead > 0.002 {
                 std::thread::sleep(Duration::from_secs_f64(ahead));
             }
-            while sent % 64 == 0 && queued(balancer) > QUEUED {
+            if number % 64 != 0 {
+                continue;
+            }
+            let (mut waiting, mut least) = (Instant::now(), i64::MAX);
+            while in_vain < WAITS {
+                let kept = kept(balancer);
+                if kept <= kept_before + ON_THE_WAY {
+                    break;
+                }
+                if kept < least {
+                    (waiting, least) = (Instant::now(), kept);
+                } else if waiting.elapsed() > WAIT {
+                    // Not to wait for the same ones again.
+                    kept_before = kept;
+                    in_vain += 1;
+                }
                 std::thread::sleep(Duration::from_millis(1));
             }
         }

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::driver;
 pub use crate::process::{Process, wait_until};
+use crate::sandbox::{self, script, text};
 use crate::scratch::Scratch;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
@@ -21,19 +23,17 @@ pub const CLIENTS: [u8; 8] = [1, 3, 4, 5, 6, 7, 8, 9];
 /// The three backends of most tests.
 pub const BACKENDS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
 
-/// scripts/sandbox says with this that no namespaces can be made.
-const EX_TEMPFAIL: i32 = 75;
 /// Nothing in the lab takes this long, unless it does not work.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `body` on a segment made with `options` (see scripts/lab). `needs` are the commands that it uses.
 pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)) {
     if let Some(missing) = needs.iter().find(|command| !on_path(command)) {
-        println!("SKIPPED lab::{name}: {missing} is not installed");
-        return;
+        return skipped(name, &format!("{missing} is not installed"));
     }
-    if std::env::var_os("PEN_DSR_SANDBOX").is_none() {
-        return enter_sandbox(name);
+    if !sandbox::is_inside() {
+        let left_out = driver::missing().map_or_else(|| sandbox::enter(name), |why| Err(why.to_owned()));
+        return left_out.unwrap_or_else(|why| skipped(name, &why));
     }
     let up = script("lab").arg("up").args(options).output().expect("scripts/lab runs");
     assert!(up.status.success(), "scripts/lab up: {}", text(&up));
@@ -43,26 +43,9 @@ pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)
     body(&lab);
 }
 
-fn enter_sandbox(name: &str) {
-    let own = std::env::current_exe().expect("own path");
-    let output = script("sandbox")
-        .arg(own)
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .stdin(Stdio::null())
-        .output()
-        .expect("scripts/sandbox runs");
-    if output.status.code() == Some(EX_TEMPFAIL) {
-        println!("SKIPPED lab::{name}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        return;
-    }
-    // What the test says, without the lines of the inner run's own bookkeeping.
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let said = line.strip_prefix(&format!("test {name} ... ")).unwrap_or(line);
-        if !(said.is_empty() || said == "ok" || said.starts_with("running ") || said.starts_with("test result")) {
-            println!("{said}");
-        }
-    }
-    assert!(output.status.success(), "in the sandbox ({}):\n{}", output.status, text(&output));
+/// Says that the test `name` is left out, and why.
+pub fn skipped(name: &str, why: &str) {
+    println!("SKIPPED {}: {why}", driver::with(name));
 }
 
 /// Says that test `name` is left out, if the sandbox is a user namespace with one user only: there, programs that
@@ -71,7 +54,7 @@ pub fn skipped_for_want_of_users(name: &str) -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let users: u64 = map.split_whitespace().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0);
     if users < 65535 {
-        println!("SKIPPED lab::{name}: this user namespace has one user only");
+        skipped(name, "this user namespace has one user only");
     }
     users < 65535
 }
@@ -81,12 +64,9 @@ fn on_path(command: &str) -> bool {
     std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(command).exists())
 }
 
-fn script(name: &str) -> Command {
-    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name))
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+/// The words that start pen-dsr on eth0 by the driver that is tested.
+pub fn pen_dsr() -> Vec<&'static str> {
+    [&[PEN_DSR, "-i", "eth0"][..], &driver::words()].concat()
 }
 
 /// The segment, and a directory for the test's files.
@@ -146,8 +126,7 @@ impl Lab {
 
     /// The same on another `host`.
     pub fn balancer_on(&self, host: &str, arguments: &[&str], backends_up: usize) -> Process {
-        let mut words = vec![PEN_DSR, "-i", "eth0"];
-        words.extend(arguments);
+        let words = [&pen_dsr()[..], arguments].concat();
         let process = self.start(host, &words);
         process.wait_for("the balancer's backends", |log| log.matches("is up").count() >= backends_up);
         // The VIPs are announced a moment after the start.

@@ -28,9 +28,9 @@ const OPENING: Duration = Duration::from_secs(5);
 /// Between a connection's end and its next attempt.
 const RETRY: Duration = Duration::from_millis(300);
 /// Number of the connection, then the sequence number.
-const REQUEST: usize = 12;
+pub const REQUEST: usize = 12;
 /// The backend's name, padded with spaces, then the request.
-const REPLY: usize = NAME + REQUEST;
+pub const REPLY: usize = NAME + REQUEST;
 const NAME: usize = 4;
 
 /// The servers of `hosts`, for [`Load`]: each in a thread of its own, until the test ends.
@@ -164,6 +164,8 @@ struct Ledger {
     refused: usize,
     /// What can never happen: an echo that does not fit.
     nonsense: Vec<String>,
+    /// Since the mark.
+    echoes: u64,
     last_echo: Instant,
     longest: Duration,
     silence: Duration,
@@ -191,6 +193,7 @@ impl Load {
             broken: Vec::new(),
             refused: 0,
             nonsense: Vec::new(),
+            echoes: 0,
             last_echo: now,
             longest: Duration::ZERO,
             silence: Duration::ZERO,
@@ -290,9 +293,15 @@ impl Load {
     /// Begins to measure anew.
     pub fn mark(&self) {
         let mut ledger = self.ledger();
+        ledger.echoes = 0;
         ledger.last_echo = Instant::now();
         ledger.longest = Duration::ZERO;
         ledger.silence = Duration::ZERO;
+    }
+
+    /// Messages that came back since [`Load::mark`].
+    pub fn echoes(&self) -> u64 {
+        self.ledger().echoes
     }
 
     /// What was seen since [`Load::mark`], up to now.
@@ -394,6 +403,7 @@ impl Ledger {
             }
             self.silence = self.silence.max(now.saturating_duration_since(self.last_echo));
             self.last_echo = now;
+            self.echoes += 1;
             connection.backend = Some(name);
         }
     }

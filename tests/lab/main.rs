@@ -1,20 +1,27 @@
 //! Real clients and servers across network namespaces, with pen-dsr between them.
 //!
-//! Each test makes its own sandbox, as root or in a user namespace; where neither can be had it says SKIPPED and why.
+//! Each test makes its own sandbox, as root or in a user namespace; where neither can be had it says SKIPPED and why. They run pen-dsr
+//! by the driver that `PEN_DSR_DRIVER` names (packet, ring, xdp), else by its own choice.
 
 #![cfg(target_os = "linux")]
 
+mod arrivals;
 mod change;
 mod checks;
+mod driver;
+mod explain;
 mod failover;
 mod flood;
 mod frames;
 mod harness;
+mod kernel;
 mod life;
 mod load;
 mod neighbors;
 #[path = "../common/process.rs"]
 mod process;
+#[path = "../common/sandbox.rs"]
+mod sandbox;
 #[path = "../common/scratch.rs"]
 mod scratch;
 mod sockets;

@@ -11,6 +11,7 @@ use pen_dsr::port::packet::PacketPort;
 use pen_dsr::port::{Port, waker};
 use pen_dsr::verdict::Verdict;
 
+use crate::driver;
 use crate::harness::{PATIENCE, lab};
 
 fn wanted() -> Wanted {
@@ -23,9 +24,18 @@ fn wanted() -> Wanted {
     }
 }
 
+/// These tests need no balancer: one run of them is enough.
+fn skipped(name: &str) -> bool {
+    driver::skipped_unless("packet", name, "it is about what all drivers share, and is run with packet")
+}
+
 #[test]
 fn no_frame_is_lost_while_filters_are_replaced() {
-    lab("sockets::no_frame_is_lost_while_filters_are_replaced", &["--backends", "1"], &[], |lab| {
+    let name = "sockets::no_frame_is_lost_while_filters_are_replaced";
+    if driver::skipped_unless("packet", name, "it is about the packet port itself") {
+        return;
+    }
+    lab(name, &["--backends", "1"], &[], |lab| {
         const DATAGRAMS: usize = 5000;
         lab.run("client", &["ip", "neigh", "replace", "10.0.0.100", "lladdr", "02:00:00:00:00:02", "dev", "eth0"]);
         let receiving = lab.inside("lb", || {
@@ -81,7 +91,11 @@ fn no_frame_is_lost_while_filters_are_replaced() {
 
 #[test]
 fn a_new_table_is_there_before_the_old_one_goes() {
-    lab("sockets::a_new_table_is_there_before_the_old_one_goes", &["--backends", "1"], &["nft"], |lab| {
+    let name = "sockets::a_new_table_is_there_before_the_old_one_goes";
+    if skipped(name) {
+        return;
+    }
+    lab(name, &["--backends", "1"], &["nft"], |lab| {
         let vips: Vec<VipConfig> = wanted().vips.iter().map(|&address| VipConfig::new(address, 0)).collect();
         let (old, new) = lab
             .inside("lb", move || {
@@ -111,6 +125,9 @@ fn a_new_table_is_there_before_the_old_one_goes() {
 #[test]
 fn a_tarpit_of_ipv6_addresses_hears_all_groups_while_it_is_there() {
     let name = "sockets::a_tarpit_of_ipv6_addresses_hears_all_groups_while_it_is_there";
+    if skipped(name) {
+        return;
+    }
     lab(name, &["--backends", "1"], &[], |lab| {
         let join = |wanted: Wanted| {
             let index = || Interface::find("eth0").expect("eth0").index;
