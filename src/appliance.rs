@@ -260,7 +260,7 @@ impl Appliance {
                 }
                 if let Some(what) = self.disturbance() {
                     return self.stop_serving(&format!(
-                        "{name}: somebody has switched on what netmap cannot carry ({what}): setting it up and opening it anew"
+                        "{name}: somebody has switched on what is in the way ({what}): setting it up and opening it anew"
                     ));
                 }
                 self.stuck = if counters.stuck.get() > 0 && ground.is_running() { self.stuck + 1 } else { 0 };

@@ -6,9 +6,8 @@ use tracing::{info, warn};
 
 use super::Appliance;
 use super::opening::Prepared;
-use crate::config::XdpMode;
 use crate::failure::{Failure, Sysexit};
-use crate::os::{self, Program};
+use crate::os::{self, Program, Purpose, Setup};
 use crate::xdp::kernel::Kernel;
 use crate::xdp::{Attached, modes};
 
@@ -19,12 +18,27 @@ impl Appliance {
         let failed = |e: io::Error| xdp_failure(&interface.name, &e);
         let pin = process.xdp_pin.as_deref();
         let mut program = Program::load(&interface.name, self.stock.shape(), pin).map_err(failed)?;
+        let mode = process.xdp_mode;
         let is_real = os::has_hardware(&interface.name);
-        let (attached, better) = program.attach(interface.index, modes(process.xdp_mode, is_real)).map_err(failed)?;
+        let mut modes = modes(mode, is_real);
+        if is_real && modes.contains(&Attached::Native) {
+            match (self.fit_for_native(&interface.name), modes) {
+                (Ok(()), _) => {}
+                (Err(e), [_, others @ ..]) if !others.is_empty() => {
+                    warn!("{}: {e}; behind the driver instead", interface.name);
+                    modes = others;
+                }
+                (Err(e), _) => return Err(failed(e)),
+            }
+        }
+        let (attached, better) = program.attach(interface.index, modes).map_err(failed)?;
         if let Some(why) = better {
             warn!("{}: {why}; behind the driver instead", interface.name);
         }
-        if attached == Attached::Native && process.xdp_mode == XdpMode::Native && !is_real {
+        if attached == Attached::Generic {
+            self.drives.setups.clear();
+        }
+        if attached == Attached::Native && !is_real {
             warn!(
                 "{}: a virtual interface: its native XDP loses VLAN tags and unfinished checksums, and sends only to a peer that has a program or GRO",
                 interface.name
@@ -40,6 +54,29 @@ impl Appliance {
         prepared.surroundings.kernel = Some(kernel);
         info!("{} ({}): by xdp, {}{goes_on}", interface.name, interface.mac, attached.name());
         Ok(prepared)
+    }
+
+    /// Sees to it that the NIC takes no VLAN tags out of frames before the program in its driver has seen them, nor puts
+    /// frames together.
+    fn fit_for_native(&mut self, name: &str) -> io::Result<()> {
+        // What stays behind must not rest on what is put back at the end.
+        if self.config.process.no_ifconfig || self.config.process.xdp_pin.is_some() {
+            let Some(on) = os::active_offloads(name, Purpose::Xdp)? else { return Ok(()) };
+            let message = format!("in its driver it would miss VLAN tags or whole frames: {}", on.remedy);
+            return Err(io::Error::other(message));
+        }
+        match self.drives.setups.first_mut() {
+            Some(setup) => setup.renew(),
+            None => {
+                let setup = Setup::apply_for_xdp(name)?;
+                let off = setup.switched_off();
+                if !off.is_empty() {
+                    info!("{name}: for xdp switched off until the end: {}", off.join(", "));
+                }
+                self.drives.setups.push(setup);
+                Ok(())
+            }
+        }
     }
 
     /// Is the interface driven by a program in the kernel?

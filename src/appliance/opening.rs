@@ -10,7 +10,7 @@ use super::{Appliance, Ground};
 use crate::config::{Config, Driven};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::Elsewhere;
-use crate::os::{self, Interface, MacFilter, Setup};
+use crate::os::{self, Interface, MacFilter, Purpose, Setup};
 use crate::port::netmap::NetmapPort;
 use crate::port::netmap::device::{self, Device, Opening};
 use crate::port::packet::PacketPort;
@@ -25,7 +25,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(8);
 pub(super) struct Drives {
     driven: Option<Driven>,
     /// The interfaces as netmap needs them, until this goes.
-    setups: Vec<Setup>,
+    pub(super) setups: Vec<Setup>,
 }
 
 /// What has to be opened while still privileged.
@@ -238,7 +238,7 @@ impl Appliance {
                     os::up_remedy(name, !promiscuous),
                 ));
             }
-            if let Some(on) = os::active_offloads(name).map_err(|e| set_up_failure(name, &e))? {
+            if let Some(on) = os::active_offloads(name, Purpose::Netmap).map_err(|e| set_up_failure(name, &e))? {
                 return unfit(format!(
                     "{name}: netmap cannot carry {}: switch that off with {:?}, or leave --no-ifconfig out",
                     on.names.join(", "),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the program in the kernel and pen-dsr both read and write; src/xdp/layout.rs is the other half, and a test compares
- * the two. Numbers are in the machine's order (little-endian), addresses and ports as on the wire.
+ * What the program in the kernel and pen-dsr both read and write; src/xdp/layout.rs is the other half. Numbers are in the
+ * machine's order (little-endian), addresses and ports as on the wire.
  *
  * All that frames are decided by is in one array of chunks, which is replaced as a whole: a frame sees the tables of
  * before or those of after a change, and never some of each.
@@ -147,5 +147,15 @@ struct totals {
 /* Counters of backends by number, and behind them those of VIPs. */
 #define MOST_BACKENDS 4096
 #define MOST_VIPS 4096
+
+/* src/xdp/layout.rs says the same of its own. */
+_Static_assert(sizeof(struct head) == 104, "head");
+_Static_assert(__builtin_offsetof(struct head, flow_key) == 48, "head");
+_Static_assert(sizeof(struct generation) == 32, "generation");
+_Static_assert(sizeof(struct service) == 104, "service");
+_Static_assert(__builtin_offsetof(struct service, current) == 40, "service");
+_Static_assert(sizeof(struct backend) == 8 && sizeof(struct flow) == 8, "backend and flow");
+_Static_assert(sizeof(struct permit_key) == 24 && sizeof(struct opener_key) == 24, "keys");
+_Static_assert(sizeof(struct totals) == 72, "totals");
 
 #endif

@@ -73,5 +73,5 @@ mod setup;
 pub use interface::Interface;
 pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
-pub use setup::{MacFilter, Setup};
+pub use setup::{MacFilter, Purpose, Setup};
 pub use system::*;

@@ -1,4 +1,5 @@
-//! What an interface has to be for netmap(4): up, without the offloads that netmap cannot carry, perhaps promiscuous.
+//! What an interface has to be for netmap(4): up, without the offloads that netmap cannot carry, perhaps promiscuous. And
+//! for XDP: without those that keep something from a program in the driver.
 //!
 //! A process of its own, the keeper, changes it and puts back exactly what it changed: when it is told to, or when the
 //! process that it keeps the interface for has ended, by a panic or by KILL, too. It stays root when that has become
@@ -25,6 +26,16 @@ use target::{Made, Target};
 /// Some drivers start their hardware anew for each change. Whoever waits for another's turn waits for such changes, too.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What an interface is set up for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// netmap(4), which hands over plain frames.
+    #[default]
+    Netmap,
+    /// A program in the NIC's driver (XDP).
+    Xdp,
+}
+
 /// Which frames an interface takes from the segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MacFilter {
@@ -35,7 +46,7 @@ pub enum MacFilter {
     Promiscuous,
 }
 
-/// An interface that is set up for netmap, until this is dropped or the process has ended.
+/// An interface that is set up for netmap or XDP, until this is dropped or the process has ended.
 ///
 /// Drivers start their rings anew for such changes: it has to be there before the interface is opened with netmap, and
 /// to go after that is closed.
@@ -60,12 +71,23 @@ impl Setup {
         Setup::apply_within(PATIENCE, interface, filter)
     }
 
+    /// The same for a program in the NIC's driver.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn apply_for_xdp(interface: &str) -> io::Result<Setup> {
+        Setup::make(PATIENCE, interface, Target::new(interface, Purpose::Xdp, MacFilter::Own)?)
+    }
+
     /// [`Setup::apply`], which waits for another's no longer than `patience`.
     ///
     /// # Errors
     /// As for that.
     pub fn apply_within(patience: Duration, interface: &str, filter: MacFilter) -> io::Result<Setup> {
-        let target = Target::new(interface, filter)?;
+        Setup::make(patience, interface, Target::new(interface, Purpose::Netmap, filter)?)
+    }
+
+    fn make(patience: Duration, interface: &str, target: Target) -> io::Result<Setup> {
         // Before the first look at the offloads, and before the fork: the keeper inherits it.
         let lock = turn::wait_for(interface, patience)?;
         let keeper = Keeper::start(interface, &target, &lock)?;

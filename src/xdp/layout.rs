@@ -4,6 +4,7 @@
 // What would be said here is said there.
 #![allow(missing_docs)]
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -235,6 +236,16 @@ impl Totals {
         [self.transmitted, self.denied, self.no_backend, self.passed].iter().map(|traffic| traffic.frames).sum()
     }
 }
+
+// src/bpf/layout.h says the same of its own.
+const _: () = {
+    assert!(size_of::<Head>() == 104 && offset_of!(Head, flow_key) == 48);
+    assert!(size_of::<Generation>() == 32);
+    assert!(size_of::<Service>() == 104 && offset_of!(Service, current) == 40);
+    assert!(size_of::<Backend>() == 8 && size_of::<Flow>() == 8);
+    assert!(size_of::<PermitKey>() == 24 && size_of::<OpenerKey>() == 24);
+    assert!(size_of::<Totals>() == 72);
+};
 
 /// The bytes of an address as the program has them, and its family.
 pub fn address(address: IpAddr) -> ([u8; 16], u8) {

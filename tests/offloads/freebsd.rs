@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use pen_dsr::os::{self, Link, MacFilter, Setup};
+use pen_dsr::os::{self, Link, MacFilter, Purpose, Setup};
 
 /// Two interfaces that are one another's other end, until this is dropped.
 struct Epair(String);
@@ -47,7 +47,7 @@ fn an_interface_is_set_up_and_afterwards_as_before() {
     assert!(setup.brought_up());
     let flags = epair.line("flags=");
     assert!(flags.contains("<UP,") && flags.contains("PROMISC"), "{flags}");
-    assert_eq!(os::active_offloads(&epair.0).unwrap(), None, "{}", epair.line("options="));
+    assert_eq!(os::active_offloads(&epair.0, Purpose::Netmap).unwrap(), None, "{}", epair.line("options="));
     setup.restore().unwrap();
     let flags = epair.line("flags=");
     assert!(!flags.contains("<UP,") && !flags.contains("PROMISC"), "{flags}");

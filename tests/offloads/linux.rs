@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pen_dsr::os::{self, Link, MacFilter, Setup};
+use pen_dsr::os::{self, Link, MacFilter, Purpose, Setup};
 
 /// scripts/sandbox says with this that no namespaces can be made.
 const EX_TEMPFAIL: i32 = 75;
@@ -36,7 +36,7 @@ fn offloads_are_off_while_it_is_set_up_and_afterwards_exactly_as_before() {
         );
         assert!(!off.contains("tso") && !off.contains("rxvlan"), "{off}");
         assert_eq!(setup.left_on(), [""; 0]);
-        assert_eq!(os::active_offloads("here").unwrap(), None);
+        assert_eq!(os::active_offloads("here", Purpose::Netmap).unwrap(), None);
         for feature in ["rx-checksumming", "tx-checksumming", "generic-segmentation-offload", "tx-vlan-offload"] {
             let now = run("ethtool -k here");
             assert!(now.contains(&format!("{feature}: off")), "{feature}\n{now}");
@@ -57,10 +57,10 @@ fn offloads_are_off_while_it_is_set_up_and_afterwards_exactly_as_before() {
 fn the_command_that_is_named_switches_off_all_that_is_on() {
     sandboxed(|| {
         make_pair();
-        let active = os::active_offloads("here").unwrap().expect("a veth has offloads");
+        let active = os::active_offloads("here", Purpose::Netmap).unwrap().expect("a veth has offloads");
         assert!(active.remedy.starts_with("ethtool -K here rx off tx off "), "{}", active.remedy);
         run(&active.remedy);
-        assert_eq!(os::active_offloads("here").unwrap(), None);
+        assert_eq!(os::active_offloads("here", Purpose::Netmap).unwrap(), None);
     });
 }
 
@@ -100,7 +100,7 @@ fn a_process_that_is_killed_has_its_interface_put_back() {
             kill(Pid::from_raw(keeper), signal).unwrap();
         }
         thread::sleep(Duration::from_millis(100));
-        assert_eq!(os::active_offloads("here").unwrap(), None);
+        assert_eq!(os::active_offloads("here", Purpose::Netmap).unwrap(), None);
         holder.child.kill().unwrap();
         wait_until("everything is as it was", || run("ethtool -k here") == before && keepers().is_empty());
         assert!(run("ip link show here").contains("state DOWN"));
@@ -259,7 +259,7 @@ fn a_process_without_privileges_renews_and_restores_all_the_same() {
         make_pair();
         assert_eq!(run("ethtool -k here"), before);
         assert_eq!(holder.say("renew"), "renewed");
-        assert_eq!(os::active_offloads("here").unwrap(), None);
+        assert_eq!(os::active_offloads("here", Purpose::Netmap).unwrap(), None);
         assert_eq!(holder.say("look"), "");
         run("ethtool -K here rx on");
         assert_eq!(holder.say("look"), "rx");

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use super::link::{IOC_IN, IOC_OUT, request, request_code};
 use crate::os::ActiveOffloads;
 use crate::os::ifname::IfName;
-use crate::os::setup::{Bits, request_socket};
+use crate::os::setup::{Bits, Purpose, request_socket};
 
 const SIOCSIFCAP: c_ulong = request_code(IOC_IN, 30);
 const SIOCGIFCAP: c_ulong = request_code(IOC_IN | IOC_OUT, 31);
@@ -45,7 +45,7 @@ impl Offloads {
     ///
     /// # Errors
     /// None here.
-    pub(in crate::os) fn of(_socket: BorrowedFd<'_>, _name: IfName) -> io::Result<Offloads> {
+    pub(in crate::os) fn of(_socket: BorrowedFd<'_>, _name: IfName, _purpose: Purpose) -> io::Result<Offloads> {
         Ok(Offloads)
     }
 
@@ -98,7 +98,7 @@ impl Offloads {
 ///
 /// # Errors
 /// There is no such interface.
-pub fn active_offloads(interface: &str) -> io::Result<Option<ActiveOffloads>> {
+pub fn active_offloads(interface: &str, _purpose: Purpose) -> io::Result<Option<ActiveOffloads>> {
     let active = Offloads.active(request_socket()?.as_fd(), IfName::new(interface)?)?;
     Ok(described(interface, &Offloads.words(active)))
 }
@@ -159,6 +159,6 @@ mod tests {
     fn the_loopback_has_capabilities_to_ask_for() {
         let socket = request_socket().unwrap();
         assert!(capabilities(socket.as_fd(), IfName::new("lo0").unwrap()).is_ok());
-        assert_eq!(active_offloads("no-such0").unwrap_err().raw_os_error(), Some(libc::ENXIO));
+        assert_eq!(active_offloads("no-such0", Purpose::Netmap).unwrap_err().raw_os_error(), Some(libc::ENXIO));
     }
 }

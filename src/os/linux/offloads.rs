@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use super::link::request;
 use crate::os::ActiveOffloads;
 use crate::os::ifname::IfName;
-use crate::os::setup::{Bits, request_socket};
+use crate::os::setup::{Bits, Purpose, request_socket};
 
 // From linux/ethtool.h.
 const ETHTOOL_GDRVINFO: u32 = 0x03;
@@ -30,7 +30,7 @@ const WORDS: usize = 4;
 /// Features that there is room for.
 const MOST: usize = 32 * WORDS;
 
-/// Features that have to be off, and ethtool(8)'s words for them, of which some stand for several.
+/// Features that have to be off for netmap, and ethtool(8)'s words for them, of which some stand for several.
 const UNWANTED: [(&str, &str); 19] = [
     ("rx-checksum", "rx"),
     ("tx-checksum-ipv4", "tx"),
@@ -53,6 +53,10 @@ const UNWANTED: [(&str, &str); 19] = [
     ("tx-vlan-stag-hw-insert", "tx-vlan-stag-hw-insert"),
 ];
 
+/// Of these, what a program in the NIC's driver cannot do with: it sees frames without the tags that are taken out, and
+/// frames that are put together do not fit its buffers.
+const UNWANTED_BY_XDP: [&str; 4] = ["rx-gro-hw", "rx-lro", "rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
+
 /// The offloads of an interface that should not be on, as this kernel numbers them.
 #[derive(Debug)]
 pub(in crate::os) struct Offloads {
@@ -63,11 +67,11 @@ pub(in crate::os) struct Offloads {
 }
 
 impl Offloads {
-    /// Those of the interface `name`.
+    /// Those of the interface `name`, as far as they are in the way of `purpose`.
     ///
     /// # Errors
     /// There is no such interface; a kernel that has more features than any today.
-    pub(in crate::os) fn of(socket: BorrowedFd<'_>, name: IfName) -> io::Result<Offloads> {
+    pub(in crate::os) fn of(socket: BorrowedFd<'_>, name: IfName, purpose: Purpose) -> io::Result<Offloads> {
         let mut info = SsetInfo { cmd: ETHTOOL_GSSET_INFO, reserved: 0, mask: 1 << ETH_SS_FEATURES, count: 0 };
         ethtool(socket, name, &mut info)?;
         let count = info.count as usize;
@@ -79,7 +83,8 @@ impl Offloads {
             Strings { cmd: ETHTOOL_GSTRINGS, set: ETH_SS_FEATURES, count: 0, names: [[0; ETH_GSTRING_LEN]; MOST] };
         ethtool(socket, name, &mut strings)?;
         let mut offloads = Offloads { count, unwanted: 0, words: Vec::new() };
-        for (feature, word) in UNWANTED {
+        let is_unwanted = |feature: &&str| purpose == Purpose::Netmap || UNWANTED_BY_XDP.contains(feature);
+        for (feature, word) in UNWANTED.into_iter().filter(|(feature, _)| is_unwanted(feature)) {
             let known = strings.names.iter().take(count);
             if let Some(number) = known.map(until_nul).position(|bytes| bytes == feature.as_bytes()) {
                 offloads.unwanted |= 1 << number;
@@ -144,14 +149,14 @@ impl Offloads {
     }
 }
 
-/// The offloads of `interface` that are on, that netmap cannot carry, and that can be switched off; `None`: it may be
-/// used as it is.
+/// The offloads of `interface` that are on, that are in the way of `purpose`, and that can be switched off; `None`: it may
+/// be used as it is.
 ///
 /// # Errors
 /// There is no such interface.
-pub fn active_offloads(interface: &str) -> io::Result<Option<ActiveOffloads>> {
+pub fn active_offloads(interface: &str, purpose: Purpose) -> io::Result<Option<ActiveOffloads>> {
     let (socket, name) = (request_socket()?, IfName::new(interface)?);
-    let offloads = Offloads::of(socket.as_fd(), name)?;
+    let offloads = Offloads::of(socket.as_fd(), name, purpose)?;
     let features = offloads.features(socket.as_fd(), name)?;
     let words = offloads.words(features.active & features.changeable() & offloads.unwanted);
     let switches = words.iter().map(|word| format!(" {word} off"));
@@ -302,7 +307,7 @@ mod tests {
     #[test]
     fn the_kernel_names_its_features() {
         let (socket, name) = (request_socket().unwrap(), IfName::new("lo").unwrap());
-        let offloads = match Offloads::of(socket.as_fd(), name) {
+        let offloads = match Offloads::of(socket.as_fd(), name, Purpose::Netmap) {
             Ok(offloads) => offloads,
             Err(e) => return println!("SKIPPED os::offloads: the loopback cannot be asked: {e}"),
         };
@@ -320,6 +325,6 @@ mod tests {
 
     #[test]
     fn an_interface_that_is_not_there_is_an_error() {
-        assert_eq!(active_offloads("no-such0").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(active_offloads("no-such0", Purpose::Netmap).unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 }

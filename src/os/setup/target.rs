@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use super::MacFilter;
+use super::{MacFilter, Purpose};
 use crate::os::ifname::IfName;
 use crate::os::system::link;
 use crate::os::system::offloads::Offloads;
@@ -62,11 +62,11 @@ impl fmt::Display for Step {
 }
 
 impl Target {
-    pub(super) fn new(interface: &str, filter: MacFilter) -> io::Result<Target> {
+    pub(super) fn new(interface: &str, purpose: Purpose, filter: MacFilter) -> io::Result<Target> {
         let name = IfName::new(interface)?;
         let socket = request_socket()?;
         link::index(socket.as_fd(), name)?;
-        let offloads = Offloads::of(socket.as_fd(), name)?;
+        let offloads = Offloads::of(socket.as_fd(), name, purpose)?;
         let flags = match filter {
             MacFilter::Own => link::UP,
             MacFilter::Promiscuous => link::UP | link::PROMISCUOUS,
