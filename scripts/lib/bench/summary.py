@@ -87,5 +87,4 @@ AIMS = [
     Aim("xdp native, small frames, back to back", "near", XDP_NATIVE, PEN, "rate", least=7.0),
     Aim("xdp generic, TCP, offloads on", "tcp-on", XDP_GENERIC, DIRECT, "bits", least=0.9),
     Aim("xdp generic, HTTP latency, 1 connection, offloads on", "http-on-1", XDP_GENERIC, DIRECT, "p50", most=1.1),
-    Aim("xdp native, HTTP latency, 1 connection, offloads off", "http-off-1", XDP_NATIVE, DIRECT, "p50", most=1.1),
 ]
