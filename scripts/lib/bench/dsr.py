@@ -7,6 +7,7 @@ disturbs the machine disturbs all; the medians and their ratios count, not a sin
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -88,7 +89,7 @@ def chosen_metrics(options):
             continue
         wanted = tuple(row for row in metric.rows if not options.row or row.name.replace(" ", "-") in options.row)
         if wanted:
-            yield rows.dataclasses.replace(metric, rows=wanted)
+            yield dataclasses.replace(metric, rows=wanted)
 
 
 def missing(programs):

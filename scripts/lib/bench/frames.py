@@ -79,7 +79,10 @@ class Generator:
                 return
 
     def flood(self, way, seconds, process=None, receivers=None):
-        """Forwarded and offered frames per second; CPU time of `process` per forwarded frame, in ns."""
+        """Forwarded and offered frames per second.
+
+        Of `process`, if there is one, CPU time per forwarded frame in ns, and the share of a CPU that it had.
+        """
         receivers = receivers or way.receivers
 
         def reading():
@@ -104,6 +107,7 @@ class Generator:
             measured["offered"] = offered / elapsed
         if process and frames:
             measured["cpu"] = busy / frames * 1e9
+            measured["share"] = busy / elapsed
         return measured
 
 

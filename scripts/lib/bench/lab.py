@@ -109,6 +109,11 @@ def forget_neighbour(host, address):
     ip("-n", host, "neighbour", "flush", "to", address, "dev", "eth0")
 
 
+def set_neighbour(host, address, mac):
+    """The host does not ask who has this address, for as long as entries last or until it is forgotten."""
+    ip("-n", host, "neighbour", "replace", address, "lladdr", mac, "nud", "reachable", "dev", "eth0")
+
+
 def mac_of(host, address, program, patience=8.0):
     """Who answers for an address, seen from a host; None if nobody does while the program runs."""
     end = time.monotonic() + patience

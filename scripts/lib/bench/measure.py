@@ -117,6 +117,8 @@ class Bench:
             address, balancer = lab.VIP, stack.enter_context(self.balancer(row, "lb", "client", "tcp", port))
             if balancer is None:
                 return None
+            if row.action:
+                lab.set_neighbour("client", lab.VIP, lab.LB_MAC)  # as nobody answers
         for _ in range(5):
             try:
                 lab.run("client", "bash", "-c", f": </dev/tcp/{address}/{port}", timeout=1)

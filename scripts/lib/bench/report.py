@@ -34,6 +34,10 @@ def aims(bench, metrics):
         measured, met = aim.outcome(bench.samples) if aim.metric in keys else (None, None)
         verdict = {True: "met", False: "**not met**", None: "not measured"}[met]
         lines.append(markdown_row([aim.title, aim.wanted, "–" if measured is None else f"{measured:.2f}", verdict]))
+    share = summary.disturbed(bench.samples)
+    if share is not None:
+        lines += ["", f"**The machine was not idle:** a balancer had only {share * 100:.0f} % of its CPU while frames "
+                  "waited for it. Rows of user space are too low, pen's too, and ratios to it too high."]
     return lines
 
 

@@ -96,11 +96,11 @@ WEB = ("wrk", "nginx", "ethtool")
 METRICS = [
     Metric("frames", "60-byte UDP, 1024 flows, one-arm over the bridge", (DIRECT, *CEILINGS, PEN, *OURS), FRAMES),
     Metric("near", "60-byte UDP, 1024 flows, back to back", (*CEILINGS, PEN, *OURS), FRAMES),
-    Metric("tcp-on", "iperf3, one TCP stream, offloads on", (DIRECT, PEN, *OFFLOADED), STREAM),
-    Metric("http-on-1", "wrk, 1 connection, offloads on", (DIRECT, PEN, *OFFLOADED), WEB),
+    Metric("tcp-on", "iperf3, one TCP stream, offloads on", (DIRECT, SEND_GENERIC, PEN, *OFFLOADED), STREAM),
+    Metric("http-on-1", "wrk, 1 connection, offloads on", (DIRECT, SEND_GENERIC, PEN, *OFFLOADED), WEB),
     Metric("http-on-64", "wrk, 64 connections, offloads on", (DIRECT, PEN, *OFFLOADED), WEB),
     Metric("tcp-off", "iperf3, one TCP stream, offloads off", (DIRECT, PEN, *OURS), STREAM),
     Metric("http-off-1", "wrk, 1 connection, offloads off",
-           (DIRECT, PEN, PACKET, RING, RING_SLEEPING, XDP_GENERIC, XDP_NATIVE), WEB),
+           (DIRECT, SEND_GENERIC, SEND_NATIVE, PEN, PACKET, RING, RING_SLEEPING, XDP_GENERIC, XDP_NATIVE), WEB),
     Metric("http-off-64", "wrk, 64 connections, offloads off", (DIRECT, PEN, *OURS), WEB),
 ]
