@@ -38,6 +38,7 @@ struct head {
 	__u32 proof;        /* how long a flow has to last until it is no longer young, ticks */
 	__u32 v4_source;    /* where probes come from, which no client is */
 	__u32 v6_source[4];
+	__u64 version; /* another one for all tables that this program has ever had; never 0 */
 };
 
 #define HEAD_PORTS 1  /* there are services with a port */
@@ -149,7 +150,7 @@ struct totals {
 #define MOST_VIPS 4096
 
 /* src/xdp/layout.rs says the same of its own. */
-_Static_assert(sizeof(struct head) == 104, "head");
+_Static_assert(sizeof(struct head) == 112, "head");
 _Static_assert(__builtin_offsetof(struct head, flow_key) == 48, "head");
 _Static_assert(sizeof(struct generation) == 32, "generation");
 _Static_assert(sizeof(struct service) == 104, "service");

@@ -1,5 +1,6 @@
 //! Tables as the program in the kernel reads them: an array of chunks, and numbers for access lists.
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -66,6 +67,14 @@ pub fn permits(acl: &Acl, number: u32) -> Vec<layout::PermitKey> {
 }
 
 impl Image {
+    /// Gives it a number that no image before it has had, and that is not 0.
+    pub fn stamp(&mut self, version: u64) {
+        let at = offset_of!(Head, version);
+        if let Some(place) = self.chunks.first_mut().and_then(|head| head[at..].first_chunk_mut()) {
+            *place = version.to_ne_bytes();
+        }
+    }
+
     /// The image of `tables` for `station`, whose flows are named by `flow_key`; `list` gives access lists their numbers.
     pub fn new(
         tables: &Tables,
@@ -135,6 +144,7 @@ impl Image {
             proof: layout::ticks(PROOF),
             v4_source: [0; 4],
             v6_source: [0; 16],
+            version: 0,
         };
         for source in &settings.probe_sources {
             let (mine, flag) = match source {

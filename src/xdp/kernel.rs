@@ -267,7 +267,7 @@ impl Keeper {
         for (acl, number) in &new {
             program.permit(acl, *number)?;
         }
-        program.install(&image)?;
+        program.install(image)?;
         // No frame is decided by the tables of before any more.
         for (acl, number) in self.lists.retire(tables) {
             program.forbid(&acl, number);

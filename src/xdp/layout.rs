@@ -54,6 +54,7 @@ pub struct Head {
     pub proof: u32,
     pub v4_source: [u8; 4],
     pub v6_source: [u8; 16],
+    pub version: u64,
 }
 
 /// There are services with a port.
@@ -239,7 +240,7 @@ impl Totals {
 
 // src/bpf/layout.h says the same of its own.
 const _: () = {
-    assert!(size_of::<Head>() == 104 && offset_of!(Head, flow_key) == 48);
+    assert!(size_of::<Head>() == 112 && offset_of!(Head, flow_key) == 48);
     assert!(size_of::<Generation>() == 32);
     assert!(size_of::<Service>() == 104 && offset_of!(Service, current) == 40);
     assert!(size_of::<Backend>() == 8 && size_of::<Flow>() == 8);

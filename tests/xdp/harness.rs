@@ -59,7 +59,7 @@ impl Bench {
             }
             number
         });
-        self.program.install(&image).expect("room for the tables");
+        self.program.install(image).expect("room for the tables");
         self.engine.install(tables);
     }
 

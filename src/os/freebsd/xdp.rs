@@ -51,7 +51,7 @@ impl Program {
     ///
     /// # Errors
     /// See Linux.
-    pub fn install(&mut self, _image: &Image) -> io::Result<()> {
+    pub fn install(&mut self, _image: Image) -> io::Result<()> {
         match *self {}
     }
 

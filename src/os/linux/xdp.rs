@@ -45,6 +45,8 @@ pub struct Program {
     totals: PerCpuArray<MapData, [u8; size_of::<Totals>()]>,
     counters: PerCpuArray<MapData, [u8; size_of::<Traffic>()]>,
     flows: KernelFlows,
+    /// Images that have been installed.
+    versions: u64,
     pins: Option<Pins>,
     link: Option<FdLink>,
 }
@@ -84,6 +86,7 @@ impl Program {
             totals: map("totals")?.try_into().map_err(wrong)?,
             counters: map("counters")?.try_into().map_err(wrong)?,
             flows,
+            versions: 0,
             link: None,
             pins,
             ebpf,
@@ -156,8 +159,10 @@ impl Program {
     ///
     /// # Errors
     /// No memory.
-    pub fn install(&mut self, image: &Image) -> io::Result<()> {
+    pub fn install(&mut self, mut image: Image) -> io::Result<()> {
         let wrong = |e| refused("the tables cannot be put into the kernel", &e);
+        self.versions += 1;
+        image.stamp(self.versions);
         let mut chunks = Array::<MapData, Chunk>::create(image.chunks.len() as u32, INNER_MAP).map_err(wrong)?;
         for (number, chunk) in (0..).zip(&image.chunks) {
             chunks.set(number, chunk, 0).map_err(wrong)?;
