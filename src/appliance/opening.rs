@@ -143,6 +143,13 @@ impl Appliance {
         let wakes = wakes.map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
         let (wakers, receivers): (Vec<_>, Vec<_>) = wakes.into_iter().unzip();
         let (ports, filters) = ring::open(interface, &wanted, receivers).map_err(|e| open_failure(name, &e))?;
+        for (number, port) in ports.iter().enumerate() {
+            if let Some(why) = port.slow() {
+                info!(
+                    "{name}: worker {number} sends small frames by packet sockets, too, as AF_XDP cannot be had: {why}"
+                );
+            }
+        }
         let ports = ports.into_iter().zip(wakers);
         let lines: Vec<Line> = ports.map(|(port, waker)| Line { port: AnyPort::Ring(Box::new(port)), waker, elsewhere: None }).collect();
         let surroundings = self.around_sockets(wanted, filters)?;

@@ -8,6 +8,13 @@ pub const VNET_HEADER: usize = 10;
 pub const TAG_LEN: usize = 4;
 
 const NEEDS_CSUM: u8 = 1;
+const GSO_NONE: u8 = 0;
+
+/// Does `header` leave nothing to be done: no checksum to finish, no segments to be cut?
+#[inline]
+pub fn is_finished(header: &[u8]) -> bool {
+    matches!(header, [flags, GSO_NONE, ..] if flags & NEEDS_CSUM == 0)
+}
 
 /// Moves the offsets in `header` by a tag: they count from the frame's start, and the frame has just got one more tag.
 pub fn shift_offsets(header: &mut [u8]) {
@@ -43,6 +50,13 @@ mod tests {
         let mut moved = header(NEEDS_CSUM, 54, 34, 16);
         shift_offsets(&mut moved);
         assert_eq!(moved, header(NEEDS_CSUM, 58, 38, 16));
+    }
+
+    #[test]
+    fn what_is_left_to_be_done_is_told() {
+        assert!(is_finished(&[2, 0, 9, 9, 0, 0, 0, 0, 0, 0]) && !is_finished(&[]));
+        assert!(!is_finished(&header(NEEDS_CSUM, 54, 34, 16)));
+        assert!(!is_finished(&[0, 1, 54, 0, 0, 4, 0, 0, 0, 0]), "TCP over IPv4 to be cut");
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod slots;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slots::{Place, Slots, Taken};
 
@@ -36,6 +36,9 @@ const BUFFER: usize = 66 << 10;
 /// Frames, or looks in vain, between two looks at what stands aside, if nobody says that something does.
 const LOOK_ASIDE: usize = 512;
 
+/// How soon the system is asked again whether it has room for what it had none for.
+const HELD_UP: Duration = Duration::from_millis(1);
+
 /// What a port on a ring needs of the system, beside the ring itself.
 pub trait Calls {
     /// Receives a frame that was larger than its slot, prefix and frame, into `buffer`; its length, or `None`.
@@ -50,11 +53,18 @@ pub trait Calls {
     /// The system's.
     fn receive_aside(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
-    /// Sends up to 64 frames, each with its prefix, until one is refused; how many have left.
+    /// Sends up to 64 frames, each with its prefix, until one is refused; how many have left, or are the system's to send
+    /// or to count.
     ///
     /// # Errors
     /// The first was refused.
     fn send(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Sends what has waited for room.
+    fn push_on(&mut self);
+
+    /// Does something wait for room?
+    fn is_held_up(&self) -> bool;
 
     /// Waits for a frame, for `wake`, or until `until`; `None` waits for ever.
     ///
@@ -67,6 +77,9 @@ pub trait Calls {
 
     /// Frames lost since the last call because they were not read fast enough.
     fn take_drops(&mut self) -> u64;
+
+    /// Frames that were refused since the last call, beside those that [`Calls::send`] has told of.
+    fn take_refused(&mut self) -> u64;
 }
 
 /// A port on the ring of a network interface.
@@ -110,6 +123,13 @@ pub fn open(
         Ok(RingPort::new(Slots::new(memory, shape)?, socket, wake))
     });
     Ok((ports.collect::<io::Result<_>>()?, filters))
+}
+
+impl RingPort {
+    /// Why small frames leave by no faster way than the others, if so.
+    pub fn slow(&self) -> Option<&io::Error> {
+        self.calls.slow()
+    }
 }
 
 impl<C: Calls> RingPort<C> {
@@ -211,7 +231,14 @@ impl<C: Calls> RingPort<C> {
     /// Sends what is to be sent, and lets go of all slots and buffers.
     #[inline]
     fn flush(&mut self) -> io::Result<()> {
-        let result = if self.outgoing.is_empty() { Ok(()) } else { self.transmit() };
+        let result = if !self.outgoing.is_empty() {
+            self.transmit()
+        } else {
+            if self.calls.is_held_up() {
+                self.calls.push_on();
+            }
+            Ok(())
+        };
         self.outgoing.clear();
         self.used = 0;
         self.slots.release();
@@ -281,6 +308,12 @@ impl<C: Calls> Port for RingPort<C> {
     }
 
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
+        let until = if self.calls.is_held_up() {
+            let soon = Instant::now() + HELD_UP;
+            Some(until.map_or(soon, |until| until.min(soon)))
+        } else {
+            until
+        };
         let ready = self.calls.wait(self.wake.as_fd(), until)?;
         if ready.woken {
             self.wake.clear();
@@ -294,6 +327,7 @@ impl<C: Calls> Port for RingPort<C> {
 
     fn tally(&mut self) -> Tally {
         self.tally.overrun += self.calls.take_drops();
+        self.tally.send_failed += self.calls.take_refused();
         self.tally
     }
 }
@@ -309,6 +343,18 @@ impl Calls for RingSocket {
 
     fn send(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         RingSocket::send(self, frames)
+    }
+
+    fn push_on(&mut self) {
+        RingSocket::push_on(self);
+    }
+
+    fn is_held_up(&self) -> bool {
+        RingSocket::is_held_up(self)
+    }
+
+    fn take_refused(&mut self) -> u64 {
+        RingSocket::take_refused(self)
     }
 
     fn wait(&mut self, wake: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<Ready> {

@@ -65,6 +65,26 @@ impl RingSocket {
         match *self {}
     }
 
+    /// Why small frames leave by no faster way.
+    pub fn slow(&self) -> Option<&io::Error> {
+        match *self {}
+    }
+
+    /// Sends what has waited for room.
+    pub fn push_on(&mut self) {
+        match *self {}
+    }
+
+    /// Does something wait for room?
+    pub fn is_held_up(&self) -> bool {
+        match *self {}
+    }
+
+    /// Frames that were refused since the last call.
+    pub fn take_refused(&mut self) -> u64 {
+        match *self {}
+    }
+
     /// Waits for a frame.
     ///
     /// # Errors

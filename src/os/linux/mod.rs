@@ -16,6 +16,7 @@ pub(super) mod setup_lock;
 mod socket;
 mod waiter;
 mod xdp;
+mod xsk;
 
 /// The command that brings an interface up, and has it take all frames if that is wanted.
 pub fn up_remedy(interface: &str, promiscuous: bool) -> String {

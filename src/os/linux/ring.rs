@@ -5,9 +5,10 @@
 //! (64 KiB, before it is cut or after it was put together) marks its slot TP_STATUS_COPY and waits whole at the socket, in
 //! the order of the slots (PACKET_COPY_THRESH).
 //!
-//! Frames leave by sendmmsg(2) straight out of the slots. PACKET_TX_RING would want each of them copied into a slot of its
-//! own and gives the kernel more to do for a small frame, not less. PACKET_QDISC_BYPASS stays off: it saves next to nothing,
-//! hides frames from tcpdump and loses them where a queue of the NIC is full.
+//! Small frames with nothing left to do in them leave by AF_XDP ([`super::xsk`]), the others, 64 KiB ones and those with an
+//! unfinished checksum, straight out of their slots by sendmmsg(2), in the order in which they came. PACKET_TX_RING would
+//! want each copied into a slot of its own and gives the kernel more to do for a small frame, not less; PACKET_QDISC_BYPASS
+//! alone saves next to nothing.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -21,7 +22,8 @@ use super::filter::{Queue, nothing};
 use super::link::mtu;
 use super::socket::{self, AsideReceiver, FilterControl, attach, bind, set, sieve};
 use super::waiter;
-use crate::os::vnet::TAG_LEN;
+use super::xsk::XdpSender;
+use crate::os::vnet::{TAG_LEN, VNET_HEADER, is_finished};
 use crate::os::{Interface, Ready, RingShape, Wanted};
 
 // From linux/if_packet.h; the libc crate does not have all of them.
@@ -67,6 +69,20 @@ pub struct RingSocket {
     /// For what must not be lost in a flood of clients' frames. The first worker has it.
     aside: Option<AsideReceiver>,
     headers: Headers,
+    fast: Fast,
+    /// Frames that were refused since somebody asked.
+    refused: u64,
+    /// The interface's number and the queue of the way for small frames.
+    place: (u32, u32),
+}
+
+/// The way for small frames.
+enum Fast {
+    Open(XdpSender),
+    /// The interface was down; to be opened again.
+    Down,
+    /// It cannot be had.
+    Refused(io::Error),
 }
 
 /// Opens so many rings on `interface`, which share the frames that are `wanted` by flow.
@@ -94,6 +110,9 @@ pub fn open_rings(
     }
     for socket in &sockets {
         sieve(socket, Queue::Mapped, wanted)?;
+    }
+    for (queue, ring) in (0..).zip(&mut rings) {
+        ring.socket.open_fast(interface.index, queue);
     }
     let aside = AsideReceiver::open(interface.index, Queue::Own, wanted)?;
     let mut filtered: Vec<(OwnedFd, Queue)> = sockets.into_iter().map(|socket| (socket, Queue::Mapped)).collect();
@@ -126,8 +145,9 @@ fn open_ring(mut shape: RingShape) -> io::Result<OpenRing> {
         }
     }
     let memory = MmapOptions::new().len(shape.length()).map_raw(&socket)?;
-    let headers = Headers::new();
-    Ok(OpenRing { memory, shape, socket: RingSocket { whole: AsideReceiver::new(socket)?, aside: None, headers } })
+    let (whole, headers) = (AsideReceiver::new(socket)?, Headers::new());
+    let socket = RingSocket { whole, aside: None, headers, fast: Fast::Down, refused: 0, place: (0, 0) };
+    Ok(OpenRing { memory, shape, socket })
 }
 
 /// Has the kernel make the ring of `socket`.
@@ -207,20 +227,69 @@ impl RingSocket {
         self.aside.as_mut().map_or(Ok(None), |aside| aside.receive(buffer))
     }
 
-    /// Sends `frames`, each with its virtio_net_hdr, until one is refused; how many have left. At most 64 at a time.
+    fn open_fast(&mut self, index: u32, queue: u32) {
+        self.place = (index, queue);
+        self.fast = XdpSender::open(index, queue).map_or_else(Fast::Refused, Fast::Open);
+    }
+
+    /// Why small frames leave by no faster way than the others, if so.
+    pub fn slow(&self) -> Option<&io::Error> {
+        if let Fast::Refused(why) = &self.fast { Some(why) } else { None }
+    }
+
+    /// Sends `frames`, each with its virtio_net_hdr, until one is refused; how many have left, or are counted by
+    /// [`RingSocket::take_refused`]. At most 64 at a time.
     ///
     /// # Errors
     /// The first was refused.
+    #[inline]
     pub fn send(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
-        let count = frames.len().min(BATCH);
+        let frames = &frames[..frames.len().min(BATCH)];
+        let Fast::Open(fast) = &mut self.fast else {
+            return self.send_by_packets(frames);
+        };
+        let small = frames.iter().map_while(|frame| plain(frame)).take_while(|frame| fast.push(frame)).count();
+        if small > 0 || fast.left() > 0 {
+            self.push_on();
+        }
+        if small > 0 {
+            return Ok(small);
+        }
+        // The first is not plain, or the driver has no room for as many as may wait for it.
+        let others = frames.iter().skip(1).take_while(|frame| plain(frame).is_none()).count();
+        self.send_by_packets(&frames[..frames.len().min(1 + others)])
+    }
+
+    /// Sends what has waited for room.
+    #[inline]
+    pub fn push_on(&mut self) {
+        let Fast::Open(fast) = &mut self.fast else { return };
+        match fast.kick() {
+            Ok(kicked) => self.refused += kicked.refused,
+            // What is in its ring would leave when the interface is up again, whenever that is.
+            Err(_) => {
+                self.refused += u64::from(fast.left());
+                self.fast = Fast::Down;
+            }
+        }
+    }
+
+    /// Does something wait for room?
+    #[inline]
+    pub fn is_held_up(&self) -> bool {
+        matches!(&self.fast, Fast::Open(fast) if fast.left() > 0)
+    }
+
+    fn send_by_packets(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+        let count = frames.len();
         for (header, frame) in self.headers.0.iter_mut().zip(frames) {
             // An IoSlice is an iovec, in all but name (its documentation says so).
             header.msg_hdr.msg_iov = std::ptr::from_ref(frame).cast_mut().cast();
             header.msg_hdr.msg_iovlen = 1;
         }
         let headers = self.headers.0.as_mut_ptr();
-        // SAFETY: the first `count` headers each point to one iovec of `frames`, which, and what it points to, is only
-        // read and outlives the call.
+        // SAFETY: there are as many headers as frames, at most 64 (`send`), and each points to one iovec of `frames`, which,
+        // and what it points to, is only read and outlives the call.
         let sent = unsafe { libc::sendmmsg(self.socket().as_raw_fd(), headers, count as c_uint, libc::MSG_DONTWAIT) };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
@@ -247,6 +316,23 @@ impl RingSocket {
         let aside = self.aside.as_ref().map(|aside| aside.socket().as_fd());
         std::iter::once(self.socket().as_fd()).chain(aside).map(socket::take_drops).sum()
     }
+
+    /// Frames that were refused since the last call, beside those that [`RingSocket::send`] tells of. To be called once in
+    /// a while: it opens the way for small frames again that was lost when the interface was down.
+    pub fn take_refused(&mut self) -> u64 {
+        if matches!(self.fast, Fast::Down) {
+            let (index, queue) = self.place;
+            self.open_fast(index, queue);
+        }
+        std::mem::take(&mut self.refused)
+    }
+}
+
+/// The frame behind its virtio_net_hdr `prefixed`, if that says nothing of it, and it is small.
+#[inline]
+fn plain<'a>(prefixed: &'a IoSlice<'_>) -> Option<&'a [u8]> {
+    let (header, frame) = prefixed.split_at_checked(VNET_HEADER)?;
+    (is_finished(header) && XdpSender::fits(frame)).then_some(frame)
 }
 
 #[cfg(test)]
