@@ -135,7 +135,7 @@ impl Appliance {
     }
 
     /// By mapped rings that share the interface, one for each of `workers`.
-    fn open_ring(&self, workers: usize) -> Result<Prepared, Failure> {
+    pub(super) fn open_ring(&self, workers: usize) -> Result<Prepared, Failure> {
         let interface = &self.ground.front;
         let name = &interface.name;
         let wanted = wanted(self.director.tables());
@@ -151,7 +151,8 @@ impl Appliance {
             }
         }
         let ports = ports.into_iter().zip(wakers);
-        let lines: Vec<Line> = ports.map(|(port, waker)| Line { port: AnyPort::Ring(Box::new(port)), waker, elsewhere: None }).collect();
+        let lines: Vec<Line> =
+            ports.map(|(port, waker)| Line { port: AnyPort::Ring(Box::new(port)), waker, elsewhere: None }).collect();
         let surroundings = self.around_sockets(wanted, filters)?;
         let plural = if lines.len() == 1 { "" } else { "s" };
         info!("{name} ({}): by mapped rings, {} worker{plural}", self.ground.macs(), lines.len());
