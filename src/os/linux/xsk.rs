@@ -9,12 +9,16 @@
 //! Frames are copied, so that whoever hands them over may forget them. One that the driver has no room for stays in the
 //! ring until the next [`XdpSender::kick`].
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{c_int, c_void};
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::os::map_file;
 
 /// Frames that may be on their way: each ring's entries, a power of two.
 const FRAMES: u32 = 1024;
@@ -67,7 +71,7 @@ impl XdpSender {
         }
         // SAFETY: a descriptor that was just opened, and that nobody else has.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        let chunks = MmapOptions::new().len(FRAMES as usize * CHUNK).map_anon()?;
+        let chunks = shared_memory(FRAMES as usize * CHUNK)?;
         // SAFETY: an xdp_umem_reg is plain numbers.
         let mut region: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
         region.addr = chunks.as_ptr() as u64;
@@ -224,6 +228,14 @@ impl<T: Copy> Shared<T> {
         // to it before the consumer's does. Every entry is plain numbers.
         unsafe { self.entry(n).read() }
     }
+}
+
+/// `length` bytes that stay the same for the kernel and for us when the process forks (`--daemon`): of private memory the
+/// kernel would go on with the parent's.
+fn shared_memory(length: usize) -> io::Result<MmapMut> {
+    let file = File::from(memfd_create(c"pen-dsr-frames", MFdFlags::MFD_CLOEXEC)?);
+    file.set_len(length as u64)?;
+    map_file(&file, 0, length)
 }
 
 /// Where the parts of the rings are.
