@@ -47,7 +47,8 @@ impl Appliance {
         let goes_on = if program.is_inherited() { ", going on from what was left" } else { "" };
         let kernel = Kernel::new(program, self.stock.flow_key());
         let elsewhere = kernel.flows().map_err(failed)?;
-        let mut prepared = self.open_packet()?;
+        // What the program passes on comes behind it, by the same taps as ever.
+        let mut prepared = self.open_ring(1).or_else(|_| self.open_packet())?;
         if let Some(line) = prepared.lines.first_mut() {
             line.elsewhere = Some(elsewhere);
         }

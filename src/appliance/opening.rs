@@ -10,10 +10,11 @@ use super::{Appliance, Ground};
 use crate::config::{Config, Driven};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::Elsewhere;
-use crate::os::{self, Interface, MacFilter, Purpose, Setup};
+use crate::os::{self, FilterControl, Interface, MacFilter, Purpose, Setup, Wanted};
 use crate::port::netmap::NetmapPort;
 use crate::port::netmap::device::{self, Device, Opening};
 use crate::port::packet::PacketPort;
+use crate::port::ring::{self, RingPort};
 use crate::port::{PortName, Waker, waker};
 use crate::wire::ether::Mac;
 
@@ -46,6 +47,7 @@ pub(super) struct Line {
 pub(super) enum AnyPort {
     Netmap(Box<NetmapPort<Device>>),
     Packet(PacketPort),
+    Ring(Box<RingPort>),
     /// Of a test: one that panics at its first frame, or one that never has any.
     #[cfg(test)]
     Test {
@@ -116,9 +118,7 @@ impl Appliance {
         match driven {
             Driven::Netmap => self.open_netmap(),
             Driven::Xdp => self.open_xdp(),
-            Driven::Ring => {
-                Err(Failure::new(Sysexit::Unavailable, format!("there is no {driven} in this program yet")))
-            }
+            Driven::Ring => self.open_ring(self.ring_workers()),
             Driven::Packet => self.open_packet(),
         }
     }
@@ -130,11 +130,54 @@ impl Appliance {
         let (waker, receiver) = waker().map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
         let port = PacketPort::open(interface, &wanted, receiver).map_err(|e| open_failure(name, &e))?;
         let filters = port.filters().map_err(|e| open_failure(name, &e))?;
-        let vips = self.config.balance.vips.clone();
-        let memberships = self.join(&wanted, self.extra_mac()).map_err(|e| open_failure(name, &e))?;
-        let ingress = self.keep_from_host(interface, &wanted);
-        let surroundings = Surroundings { wanted, vips, filters: Some(filters), memberships, ingress, kernel: None };
+        let surroundings = self.around_sockets(wanted, filters)?;
         Ok(Prepared { lines: vec![Line { port: AnyPort::Packet(port), waker, elsewhere: None }], surroundings })
+    }
+
+    /// By mapped rings that share the interface, one for each of `workers`.
+    pub(super) fn open_ring(&self, workers: usize) -> Result<Prepared, Failure> {
+        let interface = &self.ground.front;
+        let name = &interface.name;
+        let wanted = wanted(self.director.tables());
+        let wakes = (0..workers).map(|_| waker()).collect::<io::Result<Vec<_>>>();
+        let wakes = wakes.map_err(|e| Failure::new(Sysexit::OsErr, format!("no socket pair: {e}")))?;
+        let (wakers, receivers): (Vec<_>, Vec<_>) = wakes.into_iter().unzip();
+        let (ports, filters) = ring::open(interface, &wanted, receivers).map_err(|e| open_failure(name, &e))?;
+        for (number, port) in ports.iter().enumerate() {
+            if let Some(why) = port.slow() {
+                info!(
+                    "{name}: worker {number} sends small frames by packet sockets, too, as AF_XDP cannot be had: {why}"
+                );
+            }
+        }
+        let ports = ports.into_iter().zip(wakers);
+        let lines: Vec<Line> =
+            ports.map(|(port, waker)| Line { port: AnyPort::Ring(Box::new(port)), waker, elsewhere: None }).collect();
+        let surroundings = self.around_sockets(wanted, filters)?;
+        let plural = if lines.len() == 1 { "" } else { "s" };
+        info!("{name} ({}): by mapped rings, {} worker{plural}", self.ground.macs(), lines.len());
+        Ok(Prepared { lines, surroundings })
+    }
+
+    /// As many as there are processors listed, else queues that the interface receives by, but not more than processors.
+    fn ring_workers(&self) -> usize {
+        match self.config.process.cpus.0.len() {
+            0 => {
+                let processors = std::thread::available_parallelism().map_or(1, usize::from);
+                os::receive_queues(&self.ground.front.name).clamp(1, processors)
+            }
+            cpus => cpus,
+        }
+    }
+
+    /// What goes with packet sockets.
+    fn around_sockets(&self, wanted: Wanted, filters: FilterControl) -> Result<Surroundings, Failure> {
+        let interface = &self.ground.front;
+        let vips = self.config.balance.vips.clone();
+        let joined = self.join(&wanted, self.extra_mac());
+        let memberships = joined.map_err(|e| open_failure(&interface.name, &e))?;
+        let ingress = self.keep_from_host(interface, &wanted);
+        Ok(Surroundings { wanted, vips, filters: Some(filters), memberships, ingress, kernel: None })
     }
 
     fn open_netmap(&mut self) -> Result<Prepared, Failure> {

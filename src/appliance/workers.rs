@@ -209,6 +209,7 @@ impl Workers {
                 }
                 match line.port {
                     AnyPort::Netmap(port) => worker::run(*port, engine, busy_poll, &channels),
+                    AnyPort::Ring(port) => worker::run(*port, engine, busy_poll, &channels),
                     AnyPort::Packet(port) => worker::run(port, engine, busy_poll, &channels),
                     #[cfg(test)]
                     AnyPort::Test { panics } => worker::run(tests::TestPort { panics }, engine, busy_poll, &channels),

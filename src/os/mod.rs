@@ -44,6 +44,34 @@ impl Wanted {
     }
 }
 
+/// How a ring of slots lies in memory: blocks of equal length, each with as many slots as fit into it, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingShape {
+    /// Bytes of a slot.
+    pub slot: usize,
+    /// Bytes of a block.
+    pub block: usize,
+    /// Blocks.
+    pub blocks: usize,
+}
+
+impl RingShape {
+    /// Slots of a block.
+    pub fn slots_per_block(&self) -> usize {
+        self.block / self.slot
+    }
+
+    /// Slots of the ring.
+    pub fn slots(&self) -> usize {
+        self.slots_per_block() * self.blocks
+    }
+
+    /// Bytes of the ring.
+    pub fn length(&self) -> usize {
+        self.block * self.blocks
+    }
+}
+
 /// The link of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
@@ -69,9 +97,11 @@ mod interface;
 mod mapping;
 mod process;
 mod setup;
+mod vnet;
 
 pub use interface::Interface;
 pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
 pub use setup::{MacFilter, Purpose, Setup};
 pub use system::*;
+pub use vnet::{TAG_LEN, VNET_HEADER, is_finished, shift_offsets};

@@ -5,6 +5,7 @@ mod name;
 pub mod netmap;
 pub mod packet;
 pub mod pcap;
+pub mod ring;
 mod wake;
 
 use std::io;

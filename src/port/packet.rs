@@ -81,7 +81,7 @@ impl PacketPort {
 }
 
 /// What an error of the socket means for the port.
-enum Trouble {
+pub(super) enum Trouble {
     /// Nothing there now.
     Nothing,
     /// This frame is lost, the next may pass.
@@ -90,7 +90,8 @@ enum Trouble {
     Gone(io::Error),
 }
 
-fn trouble(e: io::Error) -> Trouble {
+/// What `e` means.
+pub(super) fn trouble(e: io::Error) -> Trouble {
     match (e.kind(), e.raw_os_error().map(Errno::from_raw)) {
         (ErrorKind::TimedOut | ErrorKind::WouldBlock | ErrorKind::Interrupted, _) => Trouble::Nothing,
         (_, Some(Errno::ENXIO | Errno::ENODEV | Errno::EBADF)) => Trouble::Gone(e),

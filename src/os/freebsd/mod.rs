@@ -10,6 +10,7 @@ mod membership;
 pub(super) mod offloads;
 mod packet;
 mod privileges;
+mod ring;
 mod sandbox;
 pub(super) mod setup_lock;
 mod xdp;
@@ -37,5 +38,6 @@ pub use packet::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, Waiter, open_packet_sockets, prepare_send,
 };
 pub use privileges::drop_privileges;
+pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;
 pub use xdp::{KernelFlows, Program, Walk, has_hardware};

@@ -9,13 +9,18 @@ use crate::lb::acl::Network;
 use crate::os::Wanted;
 use crate::wire::ip::protocol;
 
-/// Two queues, so that a flood of clients' frames pushes out nothing that the balancer itself depends on.
+/// Two queues, so that a flood of clients' frames pushes out nothing that the balancer itself depends on: `Clients` and
+/// `Aside`, or `Mapped` and `Own`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
     /// Clients' frames, without a VLAN tag that the kernel has taken out.
     Clients,
     /// ARP, neighbour discovery, answers to probes; and frames with such a tag, which take another way to be read.
     Aside,
+    /// Clients' frames, with such a tag or without: a mapped ring says which tag it was.
+    Mapped,
+    /// ARP, neighbour discovery, answers to probes, with such a tag or without.
+    Own,
 }
 
 /// What a piece of a program is for.
@@ -45,6 +50,8 @@ const JMP_JA: u16 = 0x05;
 const RET_K: u16 = 0x06;
 /// SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT.
 const VLAN_TAG_PRESENT: u32 = (-0x1000i32 + 48) as u32;
+/// SKF_AD_OFF + SKF_AD_PKTTYPE.
+const PACKET_TYPE: u32 = (-0x1000i32 + 4) as u32;
 
 // Where an untagged frame, or one whose tag the kernel has taken out, has what is looked at.
 const HEADER: u32 = 14;
@@ -79,6 +86,8 @@ pub(super) fn program(queue: Queue, wanted: &Wanted) -> Vec<sock_filter> {
         let program = match queue {
             Queue::Clients => for_clients(families(tarpit, answers, Part::Clients)),
             Queue::Aside => aside(families(tarpit, answers, Part::All), families(tarpit, answers, Part::Own)),
+            Queue::Mapped => mapped(families(tarpit, answers, Part::Clients)),
+            Queue::Own => by_ethertype(ACCEPTS, REJECTS, families(tarpit, answers, Part::Own)),
         };
         if program.len() <= MOST {
             return program;
@@ -263,16 +272,13 @@ fn land(code: &mut [sock_filter], jumps: Vec<usize>) {
 /// probes, whoever it comes from. What each queue must have it has, whatever the other one's program is.
 pub(super) fn coarse_program(queue: Queue, wanted: &Wanted) -> Vec<sock_filter> {
     let everything = || vec![ACCEPTS];
+    let clients = || (everything(), [icmpv6(Part::Clients), everything()].concat());
+    let own = || (v4(wanted, &[], Answers::FromAnybody, Part::Own), v6(wanted, &[], Answers::FromAnybody, Part::Own));
     match queue {
-        Queue::Clients => {
-            let v6 = [icmpv6(Part::Clients), everything()].concat();
-            for_clients((everything(), v6))
-        }
-        Queue::Aside => {
-            let own =
-                (v4(wanted, &[], Answers::FromAnybody, Part::Own), v6(wanted, &[], Answers::FromAnybody, Part::Own));
-            aside((everything(), everything()), own)
-        }
+        Queue::Clients => for_clients(clients()),
+        Queue::Aside => aside((everything(), everything()), own()),
+        Queue::Mapped => mapped(clients()),
+        Queue::Own => by_ethertype(ACCEPTS, REJECTS, own()),
     }
 }
 
@@ -283,6 +289,20 @@ fn for_clients(families: Families) -> Vec<sock_filter> {
     let mut program = vec![op(LD_B_ABS, 0, 0, VLAN_TAG_PRESENT), op(JMP_JEQ_K, 1, 0, 0), REJECTS];
     program.extend(by_ethertype(REJECTS, ACCEPTS, families));
     program
+}
+
+/// Frames that clients send, whatever their tags. Sockets that share an interface (PACKET_FANOUT) see what it sends, too,
+/// where the kernel does not know PACKET_FANOUT_FLAG_IGNORE_OUTGOING yet (before Linux 5.16).
+fn mapped(families: Families) -> Vec<sock_filter> {
+    let outgoing = u32::from(libc::PACKET_OUTGOING);
+    let mut program = vec![op(LD_B_ABS, 0, 0, PACKET_TYPE), op(JMP_JEQ_K, 0, 1, outgoing), REJECTS];
+    program.extend(by_ethertype(REJECTS, ACCEPTS, families));
+    program
+}
+
+/// Nothing.
+pub(super) fn nothing() -> Vec<sock_filter> {
+    vec![REJECTS]
 }
 
 /// Tagged frames of all kinds, and of the untagged ones those that the balancer itself depends on.

@@ -51,6 +51,18 @@ pub(in crate::os) fn index(socket: BorrowedFd<'_>, name: IfName) -> Result<u32, 
     Ok(index as u32)
 }
 
+/// The largest packet that `interface` carries, bytes, without its Ethernet header.
+///
+/// # Errors
+/// There is no such interface.
+pub(super) fn mtu(interface: &str) -> io::Result<usize> {
+    let (socket, mut request) = (request_socket()?, request(IfName::new(interface)?));
+    // SAFETY: SIOCGIFMTU takes an ifreq, which outlives the call, and fills in ifru_mtu.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) })?;
+    // SAFETY: the call has succeeded, so that ifru_mtu is what is there.
+    Ok(usize::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
+}
+
 /// A request about the interface `name`, with zeros for the rest.
 pub(super) fn request(name: IfName) -> ifreq {
     // SAFETY: an ifreq is an array and a union of plain numbers and pointers, for all of which zeros are valid.

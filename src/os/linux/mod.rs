@@ -9,11 +9,14 @@ pub(super) mod link;
 mod membership;
 pub(super) mod offloads;
 mod privileges;
+mod queues;
+mod ring;
 mod sandbox;
 pub(super) mod setup_lock;
 mod socket;
 mod waiter;
 mod xdp;
+mod xsk;
 
 /// The command that brings an interface up, and has it take all frames if that is wanted.
 pub fn up_remedy(interface: &str, promiscuous: bool) -> String {
@@ -34,6 +37,8 @@ pub use link::link_state;
 pub use membership::Memberships;
 pub use offloads::{active_offloads, has_hardware};
 pub use privileges::drop_privileges;
+pub use queues::receive_queues;
+pub use ring::{OpenRing, RingSocket, open_rings};
 pub use sandbox::limit_netmap;
 pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,

@@ -245,7 +245,7 @@ struct SetFeatures {
 /// # Safety
 /// The kernel writes no more than the type has room for: for [`Strings`] and [`GetFeatures`], as long as it has no more
 /// than [`MOST`] features.
-unsafe trait Request {}
+pub(super) unsafe trait Request {}
 
 // SAFETY: of fixed size.
 unsafe impl Request for DriverInfo {}
@@ -258,7 +258,7 @@ unsafe impl Request for GetFeatures {}
 // SAFETY: the kernel only reads it.
 unsafe impl Request for SetFeatures {}
 
-fn ethtool(socket: BorrowedFd<'_>, name: IfName, what: &mut impl Request) -> Result<(), Errno> {
+pub(super) fn ethtool(socket: BorrowedFd<'_>, name: IfName, what: &mut impl Request) -> Result<(), Errno> {
     let mut request = request(name);
     request.ifr_ifru.ifru_data = std::ptr::from_mut(what).cast();
     // SAFETY: SIOCETHTOOL takes an ifreq whose ifru_data points to a request, for whose size its type vouches; both

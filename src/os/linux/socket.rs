@@ -14,15 +14,14 @@ use socket2::{SockFilter, SockRef};
 
 use super::filter::{Queue, coarse_program, program};
 use crate::os::Wanted;
+use crate::os::vnet::{TAG_LEN, VNET_HEADER, shift_offsets};
 
 /// Bytes before each frame: `struct virtio_net_hdr` (linux/virtio_net.h).
-pub const FRAME_PREFIX: usize = 10;
+pub const FRAME_PREFIX: usize = VNET_HEADER;
 
 /// How long one read may wait: not at all, as the port polls its sockets itself.
 pub const READ_TIMEOUT: Duration = Duration::ZERO;
 
-const NEEDS_CSUM: u8 = 1;
-const TAG_LEN: usize = 4;
 const MACS_LEN: usize = 12;
 /// Room for some ten thousand small frames, or for a hundred of 64 KiB (the kernel doubles it); more would only be more
 /// delay when frames come faster than they can be sent.
@@ -40,19 +39,22 @@ pub struct PacketSockets {
 
 /// Changes what the sockets of a port take. It keeps them open, so it should go when the port does.
 pub struct FilterControl {
-    plain: OwnedFd,
-    aside: OwnedFd,
+    sockets: Vec<(OwnedFd, Queue)>,
 }
 
 impl FilterControl {
+    /// For these sockets, each with what it is for.
+    pub(super) fn new(sockets: Vec<(OwnedFd, Queue)>) -> FilterControl {
+        FilterControl { sockets }
+    }
+
     /// What is `wanted` from now on. No frame is lost that both the old and the new filter let through; those that have
     /// passed the old one are still delivered.
     ///
     /// # Errors
-    /// The system's. Both sockets then take at least what they took before, or what is wanted now.
+    /// The system's. Each socket then takes at least what it took before, or what is wanted now.
     pub fn replace(&self, wanted: &Wanted) -> io::Result<()> {
-        sieve(&self.plain, Queue::Clients, wanted)?;
-        sieve(&self.aside, Queue::Aside, wanted)
+        self.sockets.iter().try_for_each(|(socket, queue)| sieve(socket, *queue, wanted))
     }
 }
 
@@ -61,12 +63,11 @@ impl FilterControl {
 /// # Errors
 /// The system's: not permitted, no such interface, an option that this kernel does not know.
 pub fn open_packet_sockets(index: u32, wanted: &Wanted) -> io::Result<PacketSockets> {
-    let plain = open(Queue::Clients, wanted)?;
-    let aside = open(Queue::Aside, wanted)?;
-    set(&aside, libc::PACKET_AUXDATA, 1)?;
-    bind(&aside, index)?;
+    let plain = open()?;
+    sieve(&plain, Queue::Clients, wanted)?;
+    let aside = AsideReceiver::open(index, Queue::Aside, wanted)?;
     let waitable = plain.try_clone()?;
-    Ok(PacketSockets { plain: Some(plain), waitable, aside: AsideReceiver { socket: aside } })
+    Ok(PacketSockets { plain: Some(plain), waitable, aside })
 }
 
 /// Makes the prefix of a frame that the engine originates: nothing is left to the hardware.
@@ -74,10 +75,10 @@ pub fn prepare_send(prefix: &mut [u8]) {
     prefix.fill(0);
 }
 
-fn open(queue: Queue, wanted: &Wanted) -> io::Result<OwnedFd> {
+/// A socket with the options that all have. It is bound to nothing, and needs its filter before it is.
+pub(super) fn open() -> io::Result<OwnedFd> {
     // Protocol 0: no frame arrives before the socket is bound, that is, before its filter is in place.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    sieve(&socket, queue, wanted)?;
     set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set(&socket, libc::PACKET_VNET_HDR, 1)?;
     for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
@@ -88,7 +89,7 @@ fn open(queue: Queue, wanted: &Wanted) -> io::Result<OwnedFd> {
 }
 
 /// Makes the socket take what is `wanted` from now on. The kernel replaces a filter at once: no frame is lost.
-fn sieve(socket: &OwnedFd, queue: Queue, wanted: &Wanted) -> io::Result<()> {
+pub(super) fn sieve(socket: &OwnedFd, queue: Queue, wanted: &Wanted) -> io::Result<()> {
     let exact = program(queue, wanted);
     match attach(socket, &exact) {
         // net.core.optmem_max bounds programs, the one that is being replaced included. The coarse one needs next to
@@ -102,16 +103,16 @@ fn sieve(socket: &OwnedFd, queue: Queue, wanted: &Wanted) -> io::Result<()> {
     }
 }
 
-fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
+pub(super) fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let filter: Vec<SockFilter> = program.iter().map(|i| SockFilter::new(i.code, i.jt, i.jf, i.k)).collect();
     SockRef::from(socket).attach_filter(&filter)
 }
 
-fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<()> {
+pub(super) fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<()> {
     set_option(socket, libc::SOL_PACKET, option, value)
 }
 
-fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+pub(super) fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let pointer = std::ptr::from_ref(&value).cast::<c_void>();
     // SAFETY: the pointer is to a c_int that outlives the call, and the length is that of a c_int.
     let result =
@@ -120,7 +121,7 @@ fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io
 }
 
 /// Binds to interface number `index`: from now on frames arrive.
-fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
@@ -146,6 +147,31 @@ pub struct AsideReceiver {
 struct Control([u8; 64]);
 
 impl AsideReceiver {
+    /// One of its own on interface number `index`, for the part `queue` of what is `wanted`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(index: u32, queue: Queue, wanted: &Wanted) -> io::Result<AsideReceiver> {
+        let aside = AsideReceiver::new(open()?)?;
+        sieve(&aside.socket, queue, wanted)?;
+        bind(&aside.socket, index)?;
+        Ok(aside)
+    }
+
+    /// One that reads whole frames from `socket`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn new(socket: OwnedFd) -> io::Result<AsideReceiver> {
+        set(&socket, libc::PACKET_AUXDATA, 1)?;
+        Ok(AsideReceiver { socket })
+    }
+
+    /// The socket itself.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
     /// Receives one frame into `buffer` (prefix and frame); its length with the prefix, or `None` if none waits.
     ///
     /// # Errors
@@ -190,11 +216,11 @@ impl AsideReceiver {
             // Shorter than a header, or longer than the buffer: a runt for the engine.
             return Ok(Some(FRAME_PREFIX));
         }
-        let Some([a, b, c, d]) = tag else {
+        let Some(tag) = tag else {
             rest.copy_within(TAG_LEN..TAG_LEN + received - head, 0);
             return Ok(Some(received));
         };
-        rest[..TAG_LEN].copy_from_slice(&[a, b, c, d]);
+        rest[..TAG_LEN].copy_from_slice(&tag);
         shift_offsets(front);
         Ok(Some(received + TAG_LEN))
     }
@@ -228,24 +254,8 @@ unsafe fn tag_of(message: &libc::msghdr) -> Option<[u8; 4]> {
     Some([a, b, c, d])
 }
 
-/// The offsets in a virtio_net_hdr count from the frame's start, which has just grown by a tag.
-fn shift_offsets(prefix: &mut [u8]) {
-    let mut add = |at: usize| {
-        if let Some(field) = prefix.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>()) {
-            *field = (u16::from_ne_bytes(*field).saturating_add(TAG_LEN as u16)).to_ne_bytes();
-        }
-    };
-    add(2); // hdr_len
-    add(6); // csum_start
-    // Without a checksum to finish, csum_start means nothing and has to be 0.
-    let unfinished = prefix.first().is_some_and(|flags| flags & NEEDS_CSUM != 0);
-    if let Some(start_and_offset) = prefix.get_mut(6..10).filter(|_| !unfinished) {
-        start_and_offset.fill(0);
-    }
-}
-
 /// Frames that the kernel had no room for since the last call (PACKET_STATISTICS resets itself).
-fn take_drops(socket: BorrowedFd<'_>) -> u64 {
+pub(super) fn take_drops(socket: BorrowedFd<'_>) -> u64 {
     // SAFETY: tpacket_stats is plain numbers.
     let mut stats: libc::tpacket_stats = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
@@ -268,7 +278,9 @@ impl PacketSockets {
     /// # Errors
     /// No descriptors left.
     pub fn filters(&self) -> io::Result<FilterControl> {
-        Ok(FilterControl { plain: self.waitable.try_clone()?, aside: self.aside.socket.try_clone()? })
+        let sockets = [(&self.waitable, Queue::Clients), (&self.aside.socket, Queue::Aside)];
+        let cloned = sockets.into_iter().map(|(socket, queue)| Ok((socket.try_clone()?, queue)));
+        Ok(FilterControl::new(cloned.collect::<io::Result<_>>()?))
     }
 
     /// Frames lost since the last call because they were not read fast enough.

@@ -1,11 +1,14 @@
-//! Waiting for the sockets of a port: epoll(7), which need not be told anew each time what to wait for.
+//! Waiting for the sockets of a port: epoll(7), which need not be told anew each time what to wait for; or ppoll(2), which
+//! costs those who send to a socket nothing while nobody waits.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::time::TimeSpec;
 
 use super::PacketSockets;
 use crate::os::Ready;
@@ -65,4 +68,31 @@ impl Waiter {
         }
         Ok(ready)
     }
+}
+
+/// Waits until `clients`, `aside` or `wake` has something to be read, or `until` has come; `None` waits for ever.
+///
+/// # Errors
+/// The system's.
+pub(super) fn poll(
+    clients: BorrowedFd<'_>,
+    aside: Option<BorrowedFd<'_>>,
+    wake: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> io::Result<Ready> {
+    let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
+    // Who has nothing aside waits for the same twice.
+    let mut fds = [input(wake), input(clients), input(aside.unwrap_or(wake))];
+    let left = until.map(|until| TimeSpec::from(until.saturating_duration_since(Instant::now())));
+    match ppoll(&mut fds, left, None) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok(Ready::default()),
+        Err(e) => return Err(e.into()),
+    }
+    let [wake, clients, stands_aside] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+    Ok(Ready {
+        woken: wake.contains(PollFlags::POLLIN),
+        aside: aside.is_some() && !stands_aside.is_empty(),
+        failed: (clients | stands_aside).contains(PollFlags::POLLERR),
+    })
 }
