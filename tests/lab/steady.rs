@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{BACKENDS, VIP4, VIP6, lab};
+use crate::harness::{BACKENDS, VIP4, VIP6, lab, wait_until};
 use crate::load::{Load, serve};
 
 /// By the table of the one that is started, which knows nothing of weights that were given at run time, most connections
@@ -21,6 +21,9 @@ fn what_the_flow_file_knows_survives_kill_and_term() {
         loads.iter().for_each(|load| load.more(20));
         for signal in [Signal::SIGKILL, Signal::SIGTERM] {
             let before: Vec<_> = loads.iter().map(Load::backends).collect();
+            // What the kernel alone has seen (driver xdp), pen-dsr is told of from time to time.
+            let held = |backend: &&str| lab.server("lb.sock", backend, "flows").parse().unwrap_or(0);
+            wait_until("all flows to be known", || BACKENDS.iter().map(held).sum::<usize>() >= 200);
             loads.iter().for_each(Load::mark);
             balancer.signal(signal);
             balancer.end();
