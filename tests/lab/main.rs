@@ -25,5 +25,6 @@ mod sandbox;
 #[path = "../common/scratch.rs"]
 mod scratch;
 mod sockets;
+mod steady;
 mod tarpit;
 mod traffic;
