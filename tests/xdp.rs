@@ -22,6 +22,26 @@ mod random;
 use golden::config;
 use harness::Bench;
 
+/// As after KILL with --xdp-pin: nobody says any more that he is there.
+#[test]
+fn left_alone_the_program_answers_who_asks_for_the_vips_as_the_engine_would() {
+    let name = "left alone";
+    let Some(mut bench) = Bench::new(name, config::tables(false), config::station()) else { return };
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    let mut answers = 0;
+    for row in golden::rows() {
+        let before = bench.program.totals().answered.frames;
+        let (is, by_program) = bench.show(&row.frame);
+        let must = row.outcome();
+        assert_eq!(is.sent, must.sent, "{}: what leaves", row.name);
+        assert!(!by_program || is.to_host.is_empty(), "{}", row.name);
+        answers += bench.program.totals().answered.frames - before;
+    }
+    // Solicitations with more or other options, probes for a second owner, and damaged ones are the engine's.
+    println!("{answers} answers");
+    assert!(answers >= 8, "{answers} answers");
+}
+
 #[test]
 fn the_program_and_the_engine_behind_it_pass_the_golden_table() {
     let Some(mut bench) = Bench::new("the golden table", config::tables(false), config::station()) else { return };

@@ -97,6 +97,14 @@ struct shortcut {
 #define SHORTCUTS_SHIFT 11
 #define SHORTCUTS (1 << SHORTCUTS_SHIFT)
 
+/* When the process last said that it is there: ns of CLOCK_MONOTONIC. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} alive SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -126,7 +134,7 @@ struct {
 enum signal { SIGNAL_OPEN, SIGNAL_SEGMENT, SIGNAL_FINISH, SIGNAL_RESET, SIGNAL_DATAGRAM };
 
 /* What becomes of a frame. */
-enum verdict { PASS, TRANSMIT, DENIED, NO_BACKEND };
+enum verdict { PASS, TRANSMIT, ANSWERED, DENIED, NO_BACKEND };
 
 static __always_inline void *chunk(void *map, __u32 index)
 {
@@ -509,6 +517,17 @@ static __always_inline void count(struct traffic *traffic, __u64 bytes)
 	traffic->bytes += bytes;
 }
 
+#include "neighbor.h"
+
+/* Has the process said nothing for a while? Then it has ended, and left the program at work. */
+static __always_inline int is_alone(void)
+{
+	__u32 zero = 0;
+	__u64 *last = bpf_map_lookup_elem(&alive, &zero);
+
+	return last && (__s64)(coarse_ns() - *last) > (__s64)SILENCE;
+}
+
 /* Gives a frame of `length` bytes its new addresses, and counts it. */
 static __always_inline void forward(struct ethhdr *eth, const __u16 *destination, const __u16 *source, __u64 length,
 				    __u32 backend, __u32 vip)
@@ -556,7 +575,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	struct shortcut *shortcut;
 	struct service *service;
 	enum verdict verdict;
-	int is_settled = 0, i;
+	int is_settled = 0, to_us, i;
 	struct head *head;
 	void *map, *at;
 	__be16 type;
@@ -567,8 +586,9 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	head = chunk(map, CHUNK_HEAD);
 	if (!head || head->flags & HEAD_SOURCES || (void *)(eth + 1) > end)
 		return PASS;
-	if (!is_mac((__u16 *)eth->h_dest, head->mac) &&
-	    (head->flags & HEAD_SILENT || !is_mac((__u16 *)eth->h_dest, head->vip_mac)))
+	to_us = is_mac((__u16 *)eth->h_dest, head->mac) ||
+		(!(head->flags & HEAD_SILENT) && is_mac((__u16 *)eth->h_dest, head->vip_mac));
+	if (!to_us && !(eth->h_dest[0] & 1))
 		return PASS;
 	/* Our own, back from the wire. */
 	if (is_mac((__u16 *)eth->h_source, head->mac) || is_mac((__u16 *)eth->h_source, head->vip_mac) ||
@@ -583,6 +603,15 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 			return PASS;
 		type = *(__be16 *)(at + 2);
 		at += 4;
+	}
+	if (!to_us || type == bpf_htons(ETH_P_ARP)) {
+		if (head->flags & HEAD_SILENT || !is_alone())
+			return PASS;
+		if (type == bpf_htons(ETH_P_ARP))
+			return answer_arp(map, head, eth, at, end);
+		if (type == bpf_htons(ETH_P_IPV6))
+			return answer_solicitation(map, head, eth, at, end);
+		return PASS;
 	}
 	if (read_packet(&packet, type, at, end, length - (at - data)))
 		return PASS;
@@ -631,6 +660,9 @@ static __always_inline int handle(struct xdp_md *ctx, __u64 length)
 	switch (decide(data, end, length, total)) {
 	case TRANSMIT:
 		count(&total->transmitted, length);
+		return XDP_TX;
+	case ANSWERED:
+		count(&total->answered, length);
 		return XDP_TX;
 	case DENIED:
 		count(&total->denied, length);

@@ -70,6 +70,9 @@ struct service {
 	struct generation previous;
 };
 
+/* Of a service that stands for its VIP's address alone; no packet has it (IANA: reserved). */
+#define PROTOCOL_VIP 255
+
 #define SERVICE_ACL 1      /* only whom the list permits */
 #define SERVICE_PREVIOUS 2 /* there is a previous generation */
 #define SERVICE_REFUSES 4  /* clients are told when nobody is in service */
@@ -136,14 +139,18 @@ struct traffic {
 	__u64 bytes;
 };
 
-/* What one processor has counted. Every frame is in one of the first four. */
+/* What one processor has counted. Every frame is in one of the first five. */
 struct totals {
 	struct traffic transmitted;
+	struct traffic answered; /* asked for a VIP's MAC */
 	struct traffic denied;
 	struct traffic no_backend;
 	struct traffic passed; /* left to user space and to the host */
 	__u64 opened;
 };
+
+/* If the process has said nothing for so long, ns, its work is done here as far as possible. */
+#define SILENCE 2000000000ULL
 
 /* Counters of backends by number, and behind them those of VIPs. */
 #define MOST_BACKENDS 4096
@@ -157,6 +164,6 @@ _Static_assert(sizeof(struct service) == 104, "service");
 _Static_assert(__builtin_offsetof(struct service, current) == 40, "service");
 _Static_assert(sizeof(struct backend) == 8 && sizeof(struct flow) == 8, "backend and flow");
 _Static_assert(sizeof(struct permit_key) == 24 && sizeof(struct opener_key) == 24, "keys");
-_Static_assert(sizeof(struct totals) == 72, "totals");
+_Static_assert(sizeof(struct totals) == 88, "totals");
 
 #endif

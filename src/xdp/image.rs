@@ -86,6 +86,8 @@ impl Image {
         let mut services = Vec::new();
         for vip in tables.vips() {
             let (address, family) = layout::address(vip.address);
+            let protocol = layout::PROTOCOL_VIP;
+            services.push(layout::Service { address, family, protocol, ..layout::Service::default() });
             for service in &vip.services {
                 let mut flags = 0;
                 let mut acl = 0;

@@ -25,6 +25,8 @@ const WALK_INTERVAL: Duration = Duration::from_millis(250);
 const WALK_SHARE: u32 = 50;
 /// How long tables that an earlier process has left may go on, until every backend has been found again.
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the program is told that this process is there.
+const BEAT: Duration = Duration::from_millis(500);
 /// How long what is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -82,6 +84,7 @@ impl Kernel {
         };
         let mut program = self.program.lock();
         let inherited = program.is_inherited();
+        program.beat();
         let lists = Lists::new(if inherited { program.forbid_below(None) } else { 0 });
         let flows = program.flows()?;
         drop(program);
@@ -131,9 +134,12 @@ impl Kernel {
         add(&counters.received, &totals.denied, &before.denied);
         add(&counters.received, &totals.no_backend, &before.no_backend);
         add(&counters.transmitted, &totals.transmitted, &before.transmitted);
+        add(&counters.received, &totals.answered, &before.answered);
+        add(&counters.transmitted, &totals.answered, &before.answered);
         let less = |now: &Traffic, before: &Traffic| now.frames.saturating_sub(before.frames);
         counters.dropped(DropReason::Denied).add(less(&totals.denied, &before.denied));
         counters.dropped(DropReason::NoBackend).add(less(&totals.no_backend, &before.no_backend));
+        counters.neighbor_answers.add(less(&totals.answered, &before.answered));
         counters.flows.opened.add(totals.opened.saturating_sub(before.opened));
         counted.totals = totals;
         let backends = (0..tables.backends().len()).filter_map(|n| Some((n as u32, counters.backends.get(n)?)));
@@ -195,9 +201,14 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, orders: &Receiver<Order>) {
-        let mut next_walk = Instant::now();
+        let (mut next_walk, mut next_beat) = (Instant::now(), Instant::now());
         loop {
-            let until = self.patience.filter(|_| self.pending.is_some()).map_or(next_walk, |p| p.min(next_walk));
+            if Instant::now() >= next_beat {
+                self.program.lock().beat();
+                next_beat = Instant::now() + BEAT;
+            }
+            let until = self.patience.filter(|_| self.pending.is_some()).into_iter().fold(next_walk, Instant::min);
+            let until = until.min(next_beat);
             match orders.recv_deadline(until) {
                 Ok(order) => {
                     // Only the latest tables count.

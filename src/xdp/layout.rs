@@ -95,6 +95,9 @@ pub struct Service {
     pub previous: Generation,
 }
 
+/// Of a service that stands for its VIP's address alone.
+pub const PROTOCOL_VIP: u8 = 255;
+
 /// Only whom the list permits.
 pub const SERVICE_ACL: u32 = 1;
 /// There is a previous generation.
@@ -216,6 +219,7 @@ impl Traffic {
 #[repr(C)]
 pub struct Totals {
     pub transmitted: Traffic,
+    pub answered: Traffic,
     pub denied: Traffic,
     pub no_backend: Traffic,
     pub passed: Traffic,
@@ -226,6 +230,7 @@ impl Totals {
     /// Adds `other`, another processor's.
     pub fn add(&mut self, other: &Totals) {
         self.transmitted.add(&other.transmitted);
+        self.answered.add(&other.answered);
         self.denied.add(&other.denied);
         self.no_backend.add(&other.no_backend);
         self.passed.add(&other.passed);
@@ -234,7 +239,10 @@ impl Totals {
 
     /// Frames of all kinds.
     pub fn frames(&self) -> u64 {
-        [self.transmitted, self.denied, self.no_backend, self.passed].iter().map(|traffic| traffic.frames).sum()
+        [self.transmitted, self.answered, self.denied, self.no_backend, self.passed]
+            .iter()
+            .map(|traffic| traffic.frames)
+            .sum()
     }
 }
 
@@ -245,7 +253,7 @@ const _: () = {
     assert!(size_of::<Service>() == 104 && offset_of!(Service, current) == 40);
     assert!(size_of::<Backend>() == 8 && size_of::<Flow>() == 8);
     assert!(size_of::<PermitKey>() == 24 && size_of::<OpenerKey>() == 24);
-    assert!(size_of::<Totals>() == 72);
+    assert!(size_of::<Totals>() == 88);
 };
 
 /// The bytes of an address as the program has them, and its family.

@@ -121,6 +121,7 @@ fn flows_fare_alike_through_every_change_of_the_tables() {
     let (mut changes, mut in_kernel) = (0, 0);
     for step in 0..STEPS {
         if random.permille(5) {
+            bench.beat();
             changes += 1;
             let tables = Arc::new(stand.change(&mut random));
             bench.install(Arc::clone(&tables));

@@ -2,13 +2,15 @@
 //! is counted once.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::golden::{self, config};
 use crate::harness::Bench;
 use crate::random::Random;
 
 const FRAMES: usize = 200_000;
+/// After so long without a word, the program takes the process for gone.
+const A_SILENCE: Duration = Duration::from_millis(2200);
 
 /// A golden frame with up to four changes near its front, or any bytes that begin as a frame to us.
 fn frame(random: &mut Random, rows: &[golden::Row]) -> Vec<u8> {
@@ -38,32 +40,55 @@ fn frame(random: &mut Random, rows: &[golden::Row]) -> Vec<u8> {
 
 #[test]
 fn a_flood_of_malformed_and_random_frames_is_counted_and_nothing_is_missent() {
-    let Some(mut bench) = Bench::new("a flood", config::tables(false), config::station()) else { return };
+    flood("a flood", FRAMES, true);
+}
+
+/// The process has ended and left the program at work.
+#[test]
+fn nor_is_it_when_the_program_is_left_alone() {
+    flood("a flood, left alone", FRAMES / 4, false);
+}
+
+fn flood(name: &str, frames: usize, beats: bool) {
+    let Some(mut bench) = Bench::new(name, config::tables(false), config::station()) else { return };
     // As many flows as the program has room for: neither has to forget.
     let mut alone = config::engine_for(false, 1 << 16, Instant::now());
     let rows: Vec<golden::Row> =
         golden::rows().into_iter().filter(|row| (14..=1500).contains(&row.frame.len())).collect();
-    let mut random = Random::new(1, 0);
+    let mut random = Random::new(1, u64::from(beats));
     let (mut in_kernel, mut sent) = (0_u64, 0_u64);
-    for number in 0..FRAMES {
+    if !beats {
+        std::thread::sleep(A_SILENCE);
+    }
+    for number in 0..frames {
         let frame = frame(&mut random, &rows);
         // A batch's worth at a time, as workers do, so that what waits for other fragments is given up alike.
         if number % 64 == 0 {
             let now = Instant::now();
             bench.engine.advance(now);
             alone.advance(now);
+            if beats {
+                bench.beat();
+            }
         }
         let (is, by_program) = bench.show(&frame);
         let must = Bench::ask(&mut alone, &frame);
-        assert_eq!(is, must, "frame {number}, {}: {frame:02x?}", if by_program { "the program" } else { "the engine" });
+        let who = if by_program { "the program" } else { "the engine" };
+        assert_eq!(is.sent, must.sent, "frame {number}, {who}: {frame:02x?}");
+        // An answer is a frame of its own, or in the place of the question.
+        assert!(is == must || !beats && by_program, "frame {number}, {who}: {is:?}, {must:?}: {frame:02x?}");
         in_kernel += u64::from(by_program);
         sent += is.sent.len() as u64;
     }
     let (totals, counters) = (bench.program.totals(), Arc::clone(bench.engine.counters()));
-    let decided = totals.transmitted.frames + totals.denied.frames + totals.no_backend.frames;
+    let decided = totals.frames() - totals.passed.frames;
     assert_eq!(decided, in_kernel);
     assert_eq!(totals.passed.frames, counters.received.frames.get(), "what it passes on, the engine has seen");
-    assert_eq!(decided + totals.passed.frames, FRAMES as u64, "each frame once");
-    println!("{FRAMES} frames: {in_kernel} by the program, {} by the engine; {sent} sent", totals.passed.frames);
-    assert!(in_kernel > FRAMES as u64 / 20, "the program had something to decide");
+    assert_eq!(totals.frames(), frames as u64, "each frame once");
+    println!(
+        "{frames} frames: {in_kernel} by the program, of which {} were questions for MACs, {} by the engine; {sent} sent",
+        totals.answered.frames, totals.passed.frames
+    );
+    assert!(in_kernel > frames as u64 / 20, "the program had something to decide");
+    assert_eq!(totals.answered.frames > 0, !beats);
 }

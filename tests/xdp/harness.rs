@@ -32,7 +32,7 @@ impl Bench {
     /// Both decide by `tables`. `None`, and a line that says why, where the kernel does not let us.
     pub fn new(name: &str, tables: Tables, station: Station) -> Option<Bench> {
         let shape = Shape::of(1 << 16);
-        let program = match Program::load("none", shape, None) {
+        let mut program = match Program::load("none", shape, None) {
             Ok(program) => program,
             Err(e) => {
                 println!("SKIPPED xdp::{name}: {e}");
@@ -44,6 +44,7 @@ impl Bench {
         let tables = Arc::new(tables);
         let mut engine = Engine::new(station, Arc::clone(&tables), SEED, memory, counters, Instant::now());
         engine.flows().keep_elsewhere(Box::new(program.flows().expect("descriptors")));
+        program.beat();
         let mut bench = Bench { program, engine, station, lists: Lists::default() };
         bench.install(tables);
         Some(bench)
@@ -61,6 +62,11 @@ impl Bench {
         });
         self.program.install(image).expect("room for the tables");
         self.engine.install(tables);
+    }
+
+    /// The process is there.
+    pub fn beat(&mut self) {
+        self.program.beat();
     }
 
     /// What becomes of `frame`, and whether the program alone decided.

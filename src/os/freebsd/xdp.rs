@@ -56,6 +56,11 @@ impl Program {
     }
 
     /// See Linux.
+    pub fn beat(&mut self) {
+        match *self {}
+    }
+
+    /// See Linux.
     ///
     /// # Errors
     /// See Linux.

@@ -32,7 +32,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/dsr.bpf.o");
 /// The name of the program in it.
 const PROGRAM: &str = "dsr";
 /// The maps, which stay when the process ends if they are pinned.
-const MAPS: [&str; 7] = ["tables", "permits", "flows", "nursery", "openers", "totals", "counters"];
+const MAPS: [&str; 8] = ["tables", "permits", "flows", "nursery", "openers", "alive", "totals", "counters"];
 /// BPF_F_INNER_MAP (linux/bpf.h): an inner array may have any number of elements.
 const INNER_MAP: u32 = 1 << 12;
 
@@ -42,6 +42,7 @@ pub struct Program {
     tables: ArrayOfMaps<MapData, Array<MapData, Chunk>>,
     permits: LpmTrie<MapData, [u8; size_of::<PermitKey>() - 4], u32>,
     openers: HashMap<MapData, [u8; size_of::<OpenerKey>()], [u8; size_of::<Opener>()]>,
+    alive: Array<MapData, u64>,
     totals: PerCpuArray<MapData, [u8; size_of::<Totals>()]>,
     counters: PerCpuArray<MapData, [u8; size_of::<Traffic>()]>,
     flows: KernelFlows,
@@ -83,6 +84,7 @@ impl Program {
             tables: map("tables")?.try_into().map_err(wrong)?,
             permits: map("permits")?.try_into().map_err(wrong)?,
             openers: map("openers")?.try_into().map_err(wrong)?,
+            alive: map("alive")?.try_into().map_err(wrong)?,
             totals: map("totals")?.try_into().map_err(wrong)?,
             counters: map("counters")?.try_into().map_err(wrong)?,
             flows,
@@ -168,6 +170,12 @@ impl Program {
             chunks.set(number, chunk, 0).map_err(wrong)?;
         }
         self.tables.set(0, &chunks, 0).map_err(wrong)
+    }
+
+    /// Says that this process is there; to be said at least once a second. Left without it, the program answers who asks for
+    /// a VIP's MAC.
+    pub fn beat(&mut self) {
+        let _ = self.alive.set(0, monotonic().as_nanos() as u64, 0);
     }
 
     /// Adds the networks of access list number `number`.
