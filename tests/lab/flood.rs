@@ -15,17 +15,51 @@ const SYNS: u32 = 300_000;
 const RATE: f64 = 40_000.0;
 /// Frames that are on their way through the balancer, at most.
 const ON_THE_WAY: i64 = 512;
-/// If none of those leaves for so long, they are lost, or have left before the interface counts them.
+/// If none of those leaves for so long, they are lost.
 const WAIT: Duration = Duration::from_secs(1);
-/// So often the flood waits in vain.
-const WAITS: u32 = 5;
 
-/// How many more frames than it has sent have come to eth0 of the network of the process `pid`.
-fn kept(pid: i32) -> i64 {
+/// What eth0 of the network of the process `pid` has received and sent, frames.
+fn carried(pid: i32) -> (i64, i64) {
     let table = fs::read_to_string(format!("/proc/{pid}/net/dev")).expect("its interfaces");
     let line = table.lines().find_map(|line| line.trim().strip_prefix("eth0:")).expect("eth0");
-    let frames = |column| line.split_whitespace().nth(column).and_then(|frames| frames.parse::<i64>().ok());
-    frames(1).zip(frames(9)).map(|(received, sent)| received - sent).expect("two numbers")
+    let frames = |column| line.split_whitespace().nth(column).and_then(|frames| frames.parse().ok());
+    frames(1).zip(frames(9)).expect("two numbers")
+}
+
+/// Holds the flood up while too many frames are on their way.
+struct Pace {
+    balancer: i32,
+    sent_before: i64,
+    /// How many more frames had come than left when none was on its way.
+    kept: i64,
+    /// Those that leave before the interface counts them (a program in its driver) are in nobody's way.
+    is_counted: bool,
+}
+
+impl Pace {
+    fn new(balancer: i32) -> Pace {
+        let (received, sent) = carried(balancer);
+        Pace { balancer, sent_before: sent, kept: received - sent, is_counted: true }
+    }
+
+    /// Waits, when `number` frames were sent.
+    fn wait(&mut self, number: u32) {
+        let (mut waiting, mut least) = (Instant::now(), i64::MAX);
+        while self.is_counted {
+            let (received, sent) = carried(self.balancer);
+            let kept = received - sent;
+            if kept <= self.kept + ON_THE_WAY {
+                return;
+            }
+            if kept < least {
+                (waiting, least) = (Instant::now(), kept);
+            } else if waiting.elapsed() > WAIT {
+                self.kept = kept;
+                self.is_counted = sent - self.sent_before > i64::from(number) / 4;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// Sends `count` SYNs from random addresses and ports out of the client's eth0, at `RATE` or as fast as `balancer` passes
@@ -43,7 +77,7 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
             (state >> 32) as u32
         };
         let mut frame = Vec::new();
-        let (mut kept_before, mut in_vain) = (kept(balancer), 0);
+        let mut pace = Pace::new(balancer);
         for number in 0..count {
             // 11.0.0.0 to 126.255.255.255: no route leads there, so that no backend's answer goes anywhere.
             let [_, b, c, d] = random().to_be_bytes();
@@ -60,23 +94,8 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
             if ahead > 0.002 {
                 std::thread::sleep(Duration::from_secs_f64(ahead));
             }
-            if number % 64 != 0 {
-                continue;
-            }
-            let (mut waiting, mut least) = (Instant::now(), i64::MAX);
-            while in_vain < WAITS {
-                let kept = kept(balancer);
-                if kept <= kept_before + ON_THE_WAY {
-                    break;
-                }
-                if kept < least {
-                    (waiting, least) = (Instant::now(), kept);
-                } else if waiting.elapsed() > WAIT {
-                    // Not to wait for the same ones again.
-                    kept_before = kept;
-                    in_vain += 1;
-                }
-                std::thread::sleep(Duration::from_millis(1));
+            if number % 64 == 0 {
+                pace.wait(number);
             }
         }
         began.elapsed()

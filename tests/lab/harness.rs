@@ -126,8 +126,14 @@ impl Lab {
 
     /// The same on another `host`.
     pub fn balancer_on(&self, host: &str, arguments: &[&str], backends_up: usize) -> Process {
-        let words = [&pen_dsr()[..], arguments].concat();
+        let mut words = pen_dsr();
+        if !arguments.contains(&"--flow-entries") {
+            // To make and to look through a million takes its time in a program that is not optimized.
+            words.extend(["--flow-entries", "65536"]);
+        }
+        words.extend(arguments);
         let process = self.start(host, &words);
+        process.wait_for("the balancer", |log| log.contains("flow table:"));
         process.wait_for("the balancer's backends", |log| log.matches("is up").count() >= backends_up);
         // The VIPs are announced a moment after the start.
         thread::sleep(Duration::from_millis(300));
