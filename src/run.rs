@@ -43,6 +43,9 @@ pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + 
         for path in process.log_file.iter().map(PathBuf::as_path).chain(appliance.flow_files()) {
             os::give(path, user)?;
         }
+        for path in appliance.pinned() {
+            os::give(&path, user)?;
+        }
         os::drop_privileges(user, appliance.is_by_xdp())?;
     }
     if process.daemon {

@@ -1,6 +1,7 @@
 //! Opening an interface by the driver xdp: the program in the kernel, and packet sockets for what it passes on.
 
 use std::io;
+use std::path::PathBuf;
 
 use tracing::{info, warn};
 
@@ -78,6 +79,12 @@ impl Appliance {
                 Ok(())
             }
         }
+    }
+
+    /// What of the program in the kernel stays when the process ends.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        let prepared = self.prepared.as_ref().and_then(|prepared| prepared.surroundings.kernel.as_ref());
+        prepared.or(self.kernel()).map(Kernel::pinned).unwrap_or_default()
     }
 
     /// Is the interface driven by a program in the kernel?

@@ -98,7 +98,7 @@ pub fn user(name: &str) -> Result<User, Failure> {
 /// # Errors
 /// The system refuses.
 pub fn give(path: &Path, user: &User) -> Result<(), Failure> {
-    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_dir()) {
         return Ok(());
     }
     nix::unistd::chown(path, Some(user.uid), Some(user.gid)).map_err(|e| {

@@ -1,6 +1,7 @@
 //! The program at work: a thread that gives it new tables, and tells the engine what it has learnt of flows.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -55,7 +56,8 @@ pub struct Kernel {
 #[derive(Default)]
 struct Counted {
     totals: Totals,
-    traffic: Vec<(u32, Traffic)>,
+    /// By the number of its counter.
+    traffic: Vec<Traffic>,
 }
 
 impl Kernel {
@@ -64,6 +66,11 @@ impl Kernel {
         let (orders, todo) = unbounded();
         let program = Arc::new(Mutex::new(program));
         Kernel { program, orders, todo: Some(todo), thread: None, counted: Mutex::default(), flow_key }
+    }
+
+    /// What stays when the process ends, for whoever this becomes.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        self.program.lock().pinned()
     }
 
     /// What the engine is to share with the program.
@@ -146,14 +153,12 @@ impl Kernel {
         let vips = tables.vips().iter().map(|vip| vip.number);
         let vips = vips.filter_map(|n| Some(((MOST_BACKENDS + n) as u32, counters.vips.get(n)?)));
         for (number, sum) in backends.chain(vips) {
-            let now = program.traffic(number);
-            let place = counted.traffic.iter().position(|(known, _)| *known == number);
-            let before = place.map_or(Traffic::default(), |place| counted.traffic[place].1);
-            add(sum, &now, &before);
-            match place {
-                Some(place) => counted.traffic[place].1 = now,
-                None => counted.traffic.push((number, now)),
+            let (now, place) = (program.traffic(number), number as usize);
+            if counted.traffic.len() <= place {
+                counted.traffic.resize(place + 1, Traffic::default());
             }
+            let before = std::mem::replace(&mut counted.traffic[place], now);
+            add(sum, &now, &before);
         }
     }
 

@@ -1,7 +1,7 @@
 //! There is no XDP on FreeBSD: netmap(4) is what it has instead.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::lb::acl::Acl;
@@ -32,6 +32,11 @@ impl Program {
     /// Always.
     pub fn load(_interface: &str, _shape: Shape, _pin: Option<&Path>) -> io::Result<Program> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "XDP is Linux's: say --driver netmap"))
+    }
+
+    /// See Linux.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        match *self {}
     }
 
     /// See Linux.

@@ -7,7 +7,7 @@ mod raw;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -93,6 +93,11 @@ impl Program {
             pins,
             ebpf,
         })
+    }
+
+    /// What is pinned: the folder and the files in it.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        self.pins.as_ref().map(Pins::all).unwrap_or_default()
     }
 
     /// Has a process before this one left tables, by which the program goes on?

@@ -56,6 +56,12 @@ impl Pins {
         self.inherited
     }
 
+    /// The folder and the files in it.
+    pub(super) fn all(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(&self.folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        std::iter::once(self.folder.clone()).chain(files).collect()
+    }
+
     /// Where the map `name` is.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
