@@ -46,7 +46,7 @@ fn frame(near: MacBytes, number: u64, length: usize) -> Vec<u8> {
     let at = payload.len() - 8;
     payload[at..].copy_from_slice(&number.to_be_bytes());
     let port = 1024 + flow as u16;
-    if flow % 2 == 0 { packet.udp(port, 9, &payload) } else { packet.tcp(port, 80, &payload) }
+    if flow.is_multiple_of(2) { packet.udp(port, 9, &payload) } else { packet.tcp(port, 80, &payload) }
 }
 
 /// Runs `body` with a port for each of `workers` on a wire with this MTU.
@@ -160,7 +160,7 @@ fn frames_that_are_larger_than_a_slot_keep_their_order() {
     on_wire("numbered::frames_that_are_larger_than_a_slot_keep_their_order", table::ANY, 1, |bench| {
         bench.exchange(0..4_000, between(60, 65535));
         // One flow, small and large in turn.
-        bench.exchange(of_flow(8, 2_000), |number| if number / FLOWS as u64 % 2 == 0 { 60 } else { 20_000 });
+        bench.exchange(of_flow(8, 2_000), |number| if (number / FLOWS as u64).is_multiple_of(2) { 60 } else { 20_000 });
     });
 }
 
