@@ -7,6 +7,8 @@
 
 #[path = "golden/mod.rs"]
 mod golden;
+#[path = "wire/numbered.rs"]
+mod numbered;
 #[path = "wire/raw.rs"]
 mod raw;
 #[path = "common/sandbox.rs"]
@@ -20,8 +22,10 @@ use std::sync::Arc;
 use golden::config;
 use pen_dsr::engine::Engine;
 use pen_dsr::lb::flow::Shape;
-use pen_dsr::os::{Interface, Program};
+use pen_dsr::os::{Interface, Program, Wanted};
+use pen_dsr::port::WakeReceiver;
 use pen_dsr::port::packet::PacketPort;
+use pen_dsr::port::ring::{self, RingPort};
 use pen_dsr::xdp::Attached;
 use pen_dsr::xdp::image::{Image, Lists};
 
@@ -33,6 +37,24 @@ const FLOWS: usize = 1024;
 #[test]
 fn the_packet_port_passes_the_golden_table() {
     table::passes("the_packet_port_passes_the_golden_table", PacketPort::open);
+}
+
+/// One port on a mapped ring, which has the interface for itself.
+fn ring_port(near: &Interface, wanted: &Wanted, wake: WakeReceiver) -> io::Result<RingPort> {
+    let (mut ports, _filters) = ring::open(near, wanted, vec![wake])?;
+    Ok(ports.remove(0))
+}
+
+#[test]
+fn the_ring_port_passes_the_golden_table() {
+    table::passes("the_ring_port_passes_the_golden_table", ring_port);
+}
+
+#[test]
+fn the_program_before_the_ring_port_passes_the_golden_table() {
+    let name = "the_program_before_the_ring_port_passes_the_golden_table";
+    let attach = |near: &Interface, engine: &mut Engine| program(near, engine, Attached::Generic);
+    in_the_kernel(table::passes_behind(name, table::ANY, attach, ring_port));
 }
 
 /// The program of the driver xdp before a port; it decides by the golden configuration, as `engine` does.

@@ -369,3 +369,6 @@ impl Calls for RingSocket {
         RingSocket::take_drops(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::raw::{self, Incoming, Raw};
 use crate::sandbox;
 
 /// The end with the balancer, and the other one.
-const NEAR: &str = "near";
+pub const NEAR: &str = "near";
 pub const FAR: &str = "far";
 /// The MTU of a wire that carries any frame whole.
 pub const ANY: usize = 65535;
@@ -95,7 +95,7 @@ pub fn passes_behind<P: Port, B>(
 }
 
 /// Two ends that speak no IP themselves.
-fn lay_wire(mtu: usize) {
+pub fn lay_wire(mtu: usize) {
     let script = format!(
         "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
          ip link add {NEAR} address {} mtu {mtu} type veth peer name {FAR} mtu {mtu}

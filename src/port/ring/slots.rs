@@ -49,7 +49,7 @@ pub(super) struct Header {
     pub(super) nsec: u32,
     pub(super) vlan_tci: u16,
     pub(super) vlan_tpid: u16,
-    padding: [u8; 4],
+    pub(super) padding: [u8; 4],
 }
 
 const _: () = assert!(size_of::<Header>() == 32 && offset_of!(Header, status) == 0);

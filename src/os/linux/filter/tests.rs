@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A number instead of what is loaded from the frame.
+const LD_IMM: u16 = 0x00;
+
 /// Runs a program over a frame as the kernel would; `None` when it reads beyond the frame, which rejects.
 fn run(program: &[sock_filter], frame: &[u8], tagged: bool) -> Option<u32> {
     let (mut a, mut x) = (0u32, 0u32);
@@ -12,11 +15,13 @@ fn run(program: &[sock_filter], frame: &[u8], tagged: bool) -> Option<u32> {
         let bytes = |at: u32, n: usize| frame.get(at as usize..at as usize + n);
         match i.code {
             LD_B_ABS if i.k == VLAN_TAG_PRESENT => a = u32::from(tagged),
+            LD_B_ABS if i.k == PACKET_TYPE => a = u32::from(libc::PACKET_HOST),
             LD_B_ABS => a = u32::from(bytes(i.k, 1)?[0]),
             LD_B_IND => a = u32::from(bytes(x + i.k, 1)?[0]),
             LDX_HEADER_LENGTH => x = u32::from(bytes(i.k, 1)?[0] & 0xf) * 4,
             LD_H_ABS => a = u32::from(u16::from_be_bytes(bytes(i.k, 2)?.try_into().ok()?)),
             LD_W_ABS => a = u32::from_be_bytes(bytes(i.k, 4)?.try_into().ok()?),
+            LD_IMM => a = i.k,
             AND_K => a &= i.k,
             JMP_JGE_K => pc += usize::from(if a >= i.k { i.jt } else { i.jf }),
             JMP_JGT_K => pc += usize::from(if a > i.k { i.jt } else { i.jf }),
@@ -170,10 +175,33 @@ fn each_queue_takes_its_own_frames() {
         ("an answer to a probe", tcp("fd00::100", "fd00::2"), aside),
     ] {
         assert_eq!(taken(&frame, false), untagged, "{what}");
+        for tagged in [false, true] {
+            let mapped = [Queue::Mapped, Queue::Own].map(|queue| program(queue, &wanted));
+            let taken = mapped.map(|program| run(&program, &frame, tagged).is_some_and(|n| n != 0));
+            assert_eq!(taken, untagged, "{what}, with a tag or without");
+        }
     }
     for frame in [tcp("10.0.0.1", "10.0.0.100"), frame(0x0806, &[0; 28]), discovery(135), tcp("fd00::1", "fd00::100")] {
         assert_eq!(taken(&frame, true), aside, "all that is tagged");
     }
+}
+
+#[test]
+fn what_this_host_sends_is_not_taken_for_a_clients() {
+    let program = program(Queue::Mapped, &two_of_each());
+    let sent = tcp("10.0.0.1", "10.0.0.100");
+    assert_eq!(run(&program, &sent, false), Some(u32::MAX));
+    let outgoing: Vec<sock_filter> = program
+        .iter()
+        .map(|i| {
+            if i.code == LD_B_ABS && i.k == PACKET_TYPE {
+                op(LD_IMM, 0, 0, u32::from(libc::PACKET_OUTGOING))
+            } else {
+                *i
+            }
+        })
+        .collect();
+    assert_eq!(run(&outgoing, &sent, false), Some(0));
 }
 
 #[test]
@@ -263,7 +291,10 @@ proptest! {
                 && (vips.contains(&source) || source.is_ipv4() && number == 1 && kind == 3)
             || source.is_ipv6() && number == 58;
         let sent = packet(source, destination, number, &[kind, 0, 0, 0]);
-        let program = both(&Wanted { vips, probe_sources, tarpit });
+        let wanted = Wanted { vips, probe_sources, tarpit };
+        let program = both(&wanted);
         prop_assert!(passes(&program, &sent) == expected, "{:?} to {:?} by {:?}", source, destination, number);
+        let mapped = [Queue::Mapped, Queue::Own].map(|queue| super::program(queue, &wanted));
+        prop_assert!(passes(&mapped, &sent) == expected, "{:?} to {:?} by {:?}, mapped", source, destination, number);
     }
 }
