@@ -93,7 +93,7 @@ pub fn user(name: &str) -> Result<User, Failure> {
     }
 }
 
-/// Makes the file `path` the property of `user`; anything but a regular file stays whose it is.
+/// Makes the file or folder `path` the property of `user`; a device stays whose it is.
 ///
 /// # Errors
 /// The system refuses.
