@@ -1,4 +1,4 @@
-//! The packet sockets themselves, without a balancer around them.
+//! The packet sockets and their rings themselves, without a balancer around them.
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use pen_dsr::config::VipConfig;
 use pen_dsr::lb::acl::Network;
-use pen_dsr::os::{IngressDrop, Interface, Memberships, Wanted};
+use pen_dsr::os::{FilterControl, IngressDrop, Interface, Memberships, Wanted};
 use pen_dsr::port::packet::PacketPort;
-use pen_dsr::port::{Port, waker};
+use pen_dsr::port::{Port, WakeReceiver, ring, waker};
 use pen_dsr::verdict::Verdict;
 
 use crate::driver;
-use crate::harness::{PATIENCE, lab};
+use crate::harness::{Lab, PATIENCE, lab, skipped};
 
 fn wanted() -> Wanted {
     let network = |text: &str| text.parse().expect("a network");
@@ -25,74 +25,86 @@ fn wanted() -> Wanted {
 }
 
 /// These tests need no balancer: one run of them is enough.
-fn skipped(name: &str) -> bool {
+fn is_left_out(name: &str) -> bool {
     driver::skipped_unless("packet", name, "it is about what all drivers share, and is run with packet")
 }
 
 #[test]
 fn no_frame_is_lost_while_filters_are_replaced() {
     let name = "sockets::no_frame_is_lost_while_filters_are_replaced";
-    if driver::skipped_unless("packet", name, "it is about the packet port itself") {
-        return;
+    if driver::asked() == Some("xdp") {
+        return skipped(name, "it is about ports, and xdp's is that of ring");
     }
-    lab(name, &["--backends", "1"], &[], |lab| {
-        const DATAGRAMS: usize = 5000;
-        lab.run("client", &["ip", "neigh", "replace", "10.0.0.100", "lladdr", "02:00:00:00:00:02", "dev", "eth0"]);
-        let receiving = lab.inside("lb", || {
-            let interface = Interface::find("eth0").expect("eth0");
-            let (_waker, wake) = waker().expect("a waker");
-            let mut port = PacketPort::open(&interface, &wanted(), wake).expect("a port");
+    lab(name, &["--backends", "1"], &[], |lab| match driver::asked() {
+        Some("ring") => no_frame_is_lost(lab, |interface, wake| {
+            let (mut ports, filters) = ring::open(interface, &wanted(), vec![wake]).expect("a port");
+            (ports.pop().expect("one for one worker"), filters)
+        }),
+        _ => no_frame_is_lost(lab, |interface, wake| {
+            let port = PacketPort::open(interface, &wanted(), wake).expect("a port");
             let filters = port.filters().expect("a handle");
-            let done = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                let replacing = scope.spawn(|| {
-                    let mut replaced = 0u32;
-                    while !done.load(Relaxed) {
-                        let mut wanted = wanted();
-                        // From one address to a thousand networks, which need a program of another size.
-                        let network = |n: u32| Network::host(IpAddr::V4((0x0b00_0000 + n * 512).into()));
-                        wanted.tarpit.extend((0..replaced % 4 * 300 + 1).map(network));
-                        filters.replace(&wanted).expect("another filter");
-                        replaced += 1;
-                    }
-                    replaced
-                });
-                let (mut seen, start) = (0, Instant::now());
-                while seen < DATAGRAMS && start.elapsed() < PATIENCE {
-                    port.wait(Some(Instant::now() + Duration::from_millis(20))).expect("waiting");
-                    port.drive(64, &mut |_, frame| {
-                        let to_vip = frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&[10, 0, 0, 100]);
-                        seen += usize::from(to_vip && frame.get(23) == Some(&17));
-                        Verdict::Host
-                    })
-                    .expect("frames");
-                }
-                done.store(true, Relaxed);
-                (seen, replacing.join().expect("the other thread ends"), port.tally().overrun)
-            })
-        });
-        let sending = lab.inside("client", || {
-            std::thread::sleep(Duration::from_millis(500));
-            let socket = UdpSocket::bind("10.0.0.1:0").expect("a socket");
-            for n in 0..DATAGRAMS {
-                socket.send_to(b"x", "10.0.0.100:9").expect("a datagram sent");
-                if n % 20 == 0 {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-        });
-        sending.join().expect("the sender ends");
-        let (seen, replaced, overrun) = receiving.join().expect("the receiver ends");
-        println!("{seen} datagrams while filters were replaced {replaced} times");
-        assert_eq!((seen, overrun), (DATAGRAMS, 0));
-        assert!(replaced > 10, "{replaced}");
+            (port, filters)
+        }),
     });
+}
+
+/// By the port and its filters that `open` opens.
+fn no_frame_is_lost<P: Port + 'static>(lab: &Lab, open: fn(&Interface, WakeReceiver) -> (P, FilterControl)) {
+    const DATAGRAMS: usize = 5000;
+    lab.run("client", &["ip", "neigh", "replace", "10.0.0.100", "lladdr", "02:00:00:00:00:02", "dev", "eth0"]);
+    let receiving = lab.inside("lb", move || {
+        let interface = Interface::find("eth0").expect("eth0");
+        let (_waker, wake) = waker().expect("a waker");
+        let (mut port, filters) = open(&interface, wake);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let replacing = scope.spawn(|| {
+                let mut replaced = 0u32;
+                while !done.load(Relaxed) {
+                    let mut wanted = wanted();
+                    // From one address to a thousand networks, which need a program of another size.
+                    let network = |n: u32| Network::host(IpAddr::V4((0x0b00_0000 + n * 512).into()));
+                    wanted.tarpit.extend((0..replaced % 4 * 300 + 1).map(network));
+                    filters.replace(&wanted).expect("another filter");
+                    replaced += 1;
+                }
+                replaced
+            });
+            let (mut seen, start) = (0, Instant::now());
+            while seen < DATAGRAMS && start.elapsed() < PATIENCE {
+                port.wait(Some(Instant::now() + Duration::from_millis(20))).expect("waiting");
+                port.drive(64, &mut |_, frame| {
+                    let to_vip = frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&[10, 0, 0, 100]);
+                    seen += usize::from(to_vip && frame.get(23) == Some(&17));
+                    Verdict::Host
+                })
+                .expect("frames");
+            }
+            done.store(true, Relaxed);
+            (seen, replacing.join().expect("the other thread ends"), port.tally().overrun)
+        })
+    });
+    let sending = lab.inside("client", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let socket = UdpSocket::bind("10.0.0.1:0").expect("a socket");
+        for n in 0..DATAGRAMS {
+            socket.send_to(b"x", "10.0.0.100:9").expect("a datagram sent");
+            if n % 20 == 0 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    sending.join().expect("the sender ends");
+    let (seen, replaced, overrun) = receiving.join().expect("the receiver ends");
+    println!("{seen} datagrams while filters were replaced {replaced} times");
+    assert_eq!((seen, overrun), (DATAGRAMS, 0));
+    assert!(replaced > 10, "{replaced}");
 }
 
 #[test]
 fn a_new_table_is_there_before_the_old_one_goes() {
     let name = "sockets::a_new_table_is_there_before_the_old_one_goes";
-    if skipped(name) {
+    if is_left_out(name) {
         return;
     }
     lab(name, &["--backends", "1"], &["nft"], |lab| {
@@ -125,7 +137,7 @@ fn a_new_table_is_there_before_the_old_one_goes() {
 #[test]
 fn a_tarpit_of_ipv6_addresses_hears_all_groups_while_it_is_there() {
     let name = "sockets::a_tarpit_of_ipv6_addresses_hears_all_groups_while_it_is_there";
-    if skipped(name) {
+    if is_left_out(name) {
         return;
     }
     lab(name, &["--backends", "1"], &[], |lab| {
