@@ -50,13 +50,6 @@ fn the_ring_port_passes_the_golden_table() {
     table::passes("the_ring_port_passes_the_golden_table", ring_port);
 }
 
-#[test]
-fn the_program_before_the_ring_port_passes_the_golden_table() {
-    let name = "the_program_before_the_ring_port_passes_the_golden_table";
-    let attach = |near: &Interface, engine: &mut Engine| program(near, engine, Attached::Generic);
-    in_the_kernel(table::passes_behind(name, table::ANY, attach, ring_port));
-}
-
 /// The program of the driver xdp before a port; it decides by the golden configuration, as `engine` does.
 fn program(near: &Interface, engine: &mut Engine, mode: Attached) -> io::Result<Program> {
     let mut program = Program::load(&near.name, Shape::of(FLOWS), None)?;
@@ -82,17 +75,35 @@ fn in_the_kernel(rows: Option<usize>) {
     assert!(rows.is_none_or(|rows| rows > 30), "{rows:?} without the engine");
 }
 
-#[test]
-fn the_program_before_the_packet_port_passes_the_golden_table() {
-    let name = "the_program_before_the_packet_port_passes_the_golden_table";
-    let attach = |near: &Interface, engine: &mut Engine| program(near, engine, Attached::Generic);
-    in_the_kernel(table::passes_behind(name, table::ANY, attach, PacketPort::open));
+/// The program behind the driver, and how it is told that its process is there.
+fn behind_the_driver(near: &Interface, engine: &mut Engine) -> io::Result<impl FnMut() + use<>> {
+    let mut program = program(near, engine, Attached::Generic)?;
+    Ok(move || program.beat())
+}
+
+/// The same in the driver.
+fn in_the_driver(near: &Interface, engine: &mut Engine) -> io::Result<impl FnMut() + use<>> {
+    let (mut idle, mut program) = (idle_program()?, program(near, engine, Attached::Native)?);
+    Ok(move || {
+        program.beat();
+        idle.beat();
+    })
 }
 
 #[test]
-fn the_program_in_the_driver_before_the_packet_port_passes_the_golden_table() {
-    let name = "the_program_in_the_driver_before_the_packet_port_passes_the_golden_table";
-    let attach =
-        |near: &Interface, engine: &mut Engine| Ok((idle_program()?, program(near, engine, Attached::Native)?));
-    in_the_kernel(table::passes_behind(name, PAGE, attach, PacketPort::open));
+fn the_program_before_the_packet_port_passes_the_golden_table() {
+    let name = "the_program_before_the_packet_port_passes_the_golden_table";
+    in_the_kernel(table::passes_behind(name, table::ANY, behind_the_driver, PacketPort::open));
+}
+
+#[test]
+fn the_program_before_the_ring_port_passes_the_golden_table() {
+    let name = "the_program_before_the_ring_port_passes_the_golden_table";
+    in_the_kernel(table::passes_behind(name, table::ANY, behind_the_driver, ring_port));
+}
+
+#[test]
+fn the_program_in_the_driver_before_the_ring_port_passes_the_golden_table() {
+    let name = "the_program_in_the_driver_before_the_ring_port_passes_the_golden_table";
+    in_the_kernel(table::passes_behind(name, PAGE, in_the_driver, ring_port));
 }

@@ -46,12 +46,12 @@ const LOST_BY_KERNEL: &str = "802.1Q, cut in the tag";
 
 /// Runs the test `name`: the engine behind the port that `open` opens passes the golden table.
 pub fn passes<P: Port>(name: &str, open: impl FnOnce(&Interface, &Wanted, WakeReceiver) -> io::Result<P>) {
-    passes_behind(name, ANY, |_, _| Ok(()), open);
+    passes_behind(name, ANY, |_, _| Ok(|| ()), open);
 }
 
-/// The same over a wire with that `mtu`, bytes, with what `attach` puts before the port; it is there until the end. How many
-/// rows came back without the engine; `None` where that was not tried here.
-pub fn passes_behind<P: Port, B>(
+/// The same over a wire with that `mtu`, bytes, with what `attach` puts before the port; what that returns is called before
+/// each row, and dropped at the end. How many rows came back without the engine; `None` where that was not tried here.
+pub fn passes_behind<P: Port, B: FnMut()>(
     name: &str,
     mtu: usize,
     attach: impl FnOnce(&Interface, &mut Engine) -> io::Result<B>,
@@ -66,7 +66,7 @@ pub fn passes_behind<P: Port, B>(
     let (_waker, wake) = waker().expect("a waker");
     let mut engine = config::engine(false, Instant::now());
     let opened = attach(&interface, &mut engine).and_then(|before| Ok((before, open(&interface, &wanted(), wake)?)));
-    let (_before, port) = match opened {
+    let (mut before, port) = match opened {
         Ok(opened) => opened,
         Err(e) => {
             println!("SKIPPED wire::{name}: {e}");
@@ -81,6 +81,7 @@ pub fn passes_behind<P: Port, B>(
             tally.not_sent += 1;
             continue;
         }
+        before();
         let seen = wire.show(&row.frame);
         tally.count(&seen);
         if let Err(why) = judge(&row, &seen) {
