@@ -432,10 +432,13 @@ impl Appliance {
         outcome
     }
 
-    /// Waits until what was changed is what counts in the kernel, too: whoever has asked for it relies on that.
+    /// Waits until what was changed is what counts in the kernel, too, and the flows that were opened there before are
+    /// known: whoever has asked for it relies on that.
     fn settle(&self) {
         if let Some(kernel) = self.kernel() {
-            kernel.settle();
+            kernel.tell();
+            // What it has told is taken in by the worker in its turn.
+            let _ = self.inspect(|_| ());
         }
     }
 

@@ -295,7 +295,7 @@ impl Workers {
     /// Ends them; what they remember of flows goes back to `stock`. False if one has panicked.
     pub(super) fn stop(self, stock: &mut Stock) -> bool {
         if let Some(kernel) = &self.surroundings.kernel {
-            kernel.finish();
+            kernel.tell();
         }
         for worker in &self.each {
             let _ = worker.commands.send(Command::Stop);

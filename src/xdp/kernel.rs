@@ -36,10 +36,8 @@ pub type Sink = Box<dyn Fn(Vec<Record>) + Send>;
 
 enum Order {
     Publish(Arc<Tables>, Station),
-    /// Say when what was published is what counts.
-    Settle(Sender<()>),
     /// Walk through all flows, and say when that is done.
-    Finish(Sender<()>),
+    Tell(Sender<()>),
 }
 
 /// The program in the kernel, attached; it goes when this is dropped, unless it is pinned.
@@ -110,24 +108,16 @@ impl Kernel {
         Ok(())
     }
 
-    /// Frames are decided by `tables`, a moment from now: see [`Kernel::settle`].
+    /// Frames are decided by `tables`, a moment from now: see [`Kernel::tell`].
     pub fn publish(&self, tables: &Arc<Tables>, station: Station) {
         let _ = self.orders.send(Order::Publish(Arc::clone(tables), station));
     }
 
-    /// Waits until frames are decided by the tables that were published last.
-    pub fn settle(&self) {
-        self.await_order(Order::Settle);
-    }
-
-    /// Tells of all flows once more.
-    pub fn finish(&self) {
-        self.await_order(Order::Finish);
-    }
-
-    fn await_order(&self, order: impl Fn(Sender<()>) -> Order) {
+    /// Waits until frames are decided by the tables that were published last, and all flows that there are then have been
+    /// told of.
+    pub fn tell(&self) {
         let (done, is_done) = bounded(1);
-        if self.thread.is_some() && self.orders.send(order(done)).is_ok() {
+        if self.thread.is_some() && self.orders.send(Order::Tell(done)).is_ok() {
             let _ = is_done.recv_timeout(PATIENCE);
         }
     }
@@ -217,19 +207,15 @@ impl Keeper {
             match orders.recv_deadline(until) {
                 Ok(order) => {
                     // Only the latest tables count.
-                    let (mut waiting, mut is_over) = (Vec::new(), false);
+                    let mut waiting = Vec::new();
                     for order in std::iter::once(order).chain(orders.try_iter()) {
                         match order {
                             Order::Publish(tables, station) => self.pending = Some((tables, station)),
-                            Order::Settle(done) => waiting.push(done),
-                            Order::Finish(done) => {
-                                waiting.push(done);
-                                is_over = true;
-                            }
+                            Order::Tell(done) => waiting.push(done),
                         }
                     }
                     self.publish();
-                    if is_over {
+                    if !waiting.is_empty() {
                         self.walk();
                     }
                     for done in waiting {

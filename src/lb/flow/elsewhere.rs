@@ -28,6 +28,10 @@ impl FlowTable {
     /// From now on flows are also kept `elsewhere`, where those that are known here are told of, too.
     pub fn keep_elsewhere(&mut self, mut elsewhere: Box<dyn Elsewhere>) {
         for index in 0..self.shape.sets() {
+            // Most are empty, and this is before the first frame is read.
+            if self.memory.sets()[index].tags == [0; WAYS] {
+                continue;
+            }
             for way in 0..WAYS {
                 if let Some(record) = self.record_at(Place { set: index, way }) {
                     elsewhere.offer(&record);

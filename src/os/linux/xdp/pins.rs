@@ -29,10 +29,12 @@ impl Pins {
         let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", parent.display()));
         check_file_system(parent)?;
         fs::create_dir_all(parent).map_err(failed)?;
-        let own = format!("{interface}.{VERSION}");
+        // No name there may have a dot in it; no interface's name has a colon.
+        let interface = &interface.replace('.', ":");
+        let own = format!("{interface}:{VERSION}");
         for entry in fs::read_dir(parent).map_err(failed)?.filter_map(Result::ok) {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let version = name.strip_prefix(interface).and_then(|rest| rest.strip_prefix('.'));
+            let version = name.strip_prefix(interface.as_str()).and_then(|rest| rest.strip_prefix(':'));
             if version.is_some_and(|version| version.parse::<u32>().is_ok()) && name != own {
                 warn!("{}: left by another version of pen-dsr, and removed", entry.path().display());
                 fs::remove_dir_all(entry.path()).map_err(failed)?;
