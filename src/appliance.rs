@@ -434,7 +434,7 @@ impl Appliance {
 
     /// Waits until what was changed is what counts in the kernel, too, and the flows that were opened there before are
     /// known: whoever has asked for it relies on that.
-    fn settle(&self) {
+    pub fn settle(&self) {
         if let Some(kernel) = self.kernel() {
             kernel.tell();
             // What it has told is taken in by the worker in its turn.

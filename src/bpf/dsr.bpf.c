@@ -400,7 +400,7 @@ static __always_inline __u8 stage_after(__u8 stage, __u8 signal, int proven)
 
 /* A packet of a flow that is known and stays where it is. 1 if more like it would change nothing within this tick. */
 static __always_inline int refresh(const struct head *head, struct flow *flow, __u64 tag, __u8 signal, int is_new,
-				    __u32 now)
+				   __u32 now, struct totals *total)
 {
 	int proven = !is_new && (!is_young(flow->stage) || now - flow->seen >= head->proof);
 	__u8 stage = stage_after(flow->stage, signal, proven);
@@ -412,6 +412,7 @@ static __always_inline int refresh(const struct head *head, struct flow *flow, _
 		moved.seen = now;
 		bpf_map_update_elem(&flows, &tag, &moved, BPF_ANY);
 		bpf_map_delete_elem(&nursery, &tag);
+		total->promoted++;
 		return 0;
 	}
 	/* Until it is proven, the time that counts is that of its arrival. */
@@ -466,7 +467,7 @@ static __always_inline enum verdict steer(void *map, const struct head *head, co
 				return PASS;
 			*number = flow->backend;
 			*backend = holder;
-			*is_settled = refresh(head, flow, tag, packet->signal, is_new, now);
+			*is_settled = refresh(head, flow, tag, packet->signal, is_new, now, total);
 			return TRANSMIT;
 		}
 	}

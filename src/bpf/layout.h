@@ -146,7 +146,8 @@ struct totals {
 	struct traffic denied;
 	struct traffic no_backend;
 	struct traffic passed; /* left to user space and to the host */
-	__u64 opened;
+	__u64 opened;   /* flows that were put into the nursery */
+	__u64 promoted; /* flows that have left it, as they had a second packet */
 };
 
 /* If the process has said nothing for so long, ns, its work is done here as far as possible. */
@@ -164,6 +165,6 @@ _Static_assert(sizeof(struct service) == 104, "service");
 _Static_assert(__builtin_offsetof(struct service, current) == 40, "service");
 _Static_assert(sizeof(struct backend) == 8 && sizeof(struct flow) == 8, "backend and flow");
 _Static_assert(sizeof(struct permit_key) == 24 && sizeof(struct opener_key) == 24, "keys");
-_Static_assert(sizeof(struct totals) == 88, "totals");
+_Static_assert(sizeof(struct totals) == 96, "totals");
 
 #endif

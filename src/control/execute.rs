@@ -14,6 +14,7 @@ use super::command::{Act, Command, Query, help};
 use super::wire::{Answer, Reply, Request};
 use crate::appliance::Appliance;
 use crate::config::{Config, Edit, Which, acl_lines};
+use crate::counters::Counters;
 use crate::director::{Duty, Standing};
 use crate::explain;
 use crate::failure::{Failure, Sysexit};
@@ -108,6 +109,7 @@ fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
 
 fn set_duty(appliance: &mut Appliance, which: &Which, duty: Duty) -> Reply {
     let standing = standing_of(appliance, which)?;
+    appliance.settle();
     let left = appliance.counters().flows.live(standing.number);
     if appliance.config().balance.backends.iter().any(|b| b.name == standing.name && b.maintenance) {
         let message =
@@ -117,7 +119,7 @@ fn set_duty(appliance: &mut Appliance, which: &Which, duty: Duty) -> Reply {
     appliance.direct(|director, now| director.set_duty(&standing.name, duty, left, now));
     let standing = standing_of(appliance, which)?;
     let text = format!("{}: {}, {left} flows\n", standing.name, standing.condition.name());
-    Ok(Answer::new(text, server_json(appliance, &standing)))
+    Ok(Answer::new(text, server_json(&appliance.counters(), &standing)))
 }
 
 fn standing_of(appliance: &Appliance, which: &Which) -> Result<Standing, Failure> {
@@ -179,8 +181,7 @@ fn list_number(number: Option<u8>) -> Answer {
     Answer::new(text, json!(number))
 }
 
-fn server_json(appliance: &Appliance, standing: &Standing) -> Value {
-    let counters = appliance.counters();
+fn server_json(counters: &Counters, standing: &Standing) -> Value {
     let traffic = counters.backends.get(standing.number);
     json!({
         "name": standing.name,
@@ -200,7 +201,7 @@ fn server_json(appliance: &Appliance, standing: &Standing) -> Value {
 
 /// The backends, numbered as in the configuration.
 fn servers(appliance: &Appliance, standings: &[Standing]) -> Answer {
-    let balance = &appliance.config().balance;
+    let (balance, counters) = (&appliance.config().balance, appliance.counters());
     let mut text = String::new();
     for standing in standings {
         let place = balance.backends.iter().position(|backend| backend.name == standing.name);
@@ -219,7 +220,7 @@ fn servers(appliance: &Appliance, standings: &[Standing]) -> Answer {
             standing.name,
             standing.weight,
             standing.share,
-            appliance.counters().flows.live(standing.number),
+            counters.flows.live(standing.number),
             standing.condition.name()
         );
         match &standing.reason {
@@ -229,7 +230,7 @@ fn servers(appliance: &Appliance, standings: &[Standing]) -> Answer {
             None => text.push('\n'),
         }
     }
-    Answer::new(text, standings.iter().map(|standing| server_json(appliance, standing)).collect())
+    Answer::new(text, standings.iter().map(|standing| server_json(&counters, standing)).collect())
 }
 
 fn status(appliance: &Appliance) -> Answer {

@@ -370,7 +370,8 @@ impl FlowTable {
         let (_, nursery) = self.shape.places(tag);
         let (limits, tick) = (&self.limits, self.tick);
         let set = &mut self.memory.sets()[nursery];
-        let way = nursery_way(&self.counters, set, limits, tick);
+        let (way, displaces) = nursery_way(set, limits, tick);
+        self.counters.displaced.add(u64::from(displaces));
         put(&self.counters, set, way, tag, entry(owner, stage, tick));
         self.counters.opened.add(1);
         if self.elsewhere.is_some() {
@@ -474,13 +475,13 @@ fn is_live(entry: &Entry) -> bool {
     Stage::from_byte(entry.stage).is_some_and(Stage::is_live)
 }
 
-/// The way of a set of the nursery that makes room: a free one, an expired one, or else that of the oldest flow.
-fn nursery_way(counters: &FlowCounters, set: &Set, limits: &Limits, tick: u32) -> usize {
-    let free = (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(limits, tick, &set.entries[way]));
-    free.unwrap_or_else(|| {
-        counters.displaced.add(1);
-        (0..WAYS).max_by_key(|&way| tick.wrapping_sub(set.entries[way].seen)).unwrap_or(0)
-    })
+/// The way of a set of the nursery that makes room: a free one, an expired one, or else that of the oldest flow, which is
+/// pushed out.
+fn nursery_way(set: &Set, limits: &Limits, tick: u32) -> (usize, bool) {
+    match (0..WAYS).find(|&way| set.tags[way] == 0 || is_expired(limits, tick, &set.entries[way])) {
+        Some(way) => (way, false),
+        None => ((0..WAYS).max_by_key(|&way| tick.wrapping_sub(set.entries[way].seen)).unwrap_or(0), true),
+    }
 }
 
 /// A way of a main set that may be taken: free, expired, ended, or else the youngest that has not proven itself. None if

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct Kernel {
     todo: Option<Receiver<Order>>,
     thread: Option<JoinHandle<()>>,
     counted: Mutex<Counted>,
+    /// Flows that were in the nursery at the last walk.
+    begun: Arc<AtomicU64>,
     flow_key: (u64, u64),
 }
 
@@ -54,6 +57,7 @@ pub struct Kernel {
 #[derive(Default)]
 struct Counted {
     totals: Totals,
+    displaced: u64,
     /// By the number of its counter.
     traffic: Vec<Traffic>,
 }
@@ -63,7 +67,8 @@ impl Kernel {
     pub fn new(program: Program, flow_key: (u64, u64)) -> Kernel {
         let (orders, todo) = unbounded();
         let program = Arc::new(Mutex::new(program));
-        Kernel { program, orders, todo: Some(todo), thread: None, counted: Mutex::default(), flow_key }
+        let (counted, begun) = (Mutex::default(), Arc::default());
+        Kernel { program, orders, todo: Some(todo), thread: None, counted, begun, flow_key }
     }
 
     /// What stays when the process ends, for whoever this becomes.
@@ -96,6 +101,7 @@ impl Kernel {
         let keeper = Keeper {
             program: Arc::clone(&self.program),
             flows,
+            begun: Arc::clone(&self.begun),
             flow_key: self.flow_key,
             sink,
             lists,
@@ -126,7 +132,7 @@ impl Kernel {
     pub fn count(&self, tables: &Tables, counters: &Counters) {
         let (program, mut counted) = (self.program.lock(), self.counted.lock());
         let totals = program.totals();
-        let Counted { totals: before, traffic: _ } = &*counted;
+        let before = counted.totals;
         add(&counters.received, &totals.transmitted, &before.transmitted);
         add(&counters.received, &totals.denied, &before.denied);
         add(&counters.received, &totals.no_backend, &before.no_backend);
@@ -138,6 +144,11 @@ impl Kernel {
         counters.dropped(DropReason::NoBackend).add(less(&totals.no_backend, &before.no_backend));
         counters.neighbor_answers.add(less(&totals.answered, &before.answered));
         counters.flows.opened.add(totals.opened.saturating_sub(before.opened));
+        // Who has neither left the nursery nor is still there was pushed out of it.
+        let begun = totals.promoted + self.begun.load(Ordering::Relaxed);
+        let displaced = totals.opened.saturating_sub(begun).max(counted.displaced);
+        counters.flows.displaced.add(displaced - counted.displaced);
+        counted.displaced = displaced;
         counted.totals = totals;
         let backends = (0..tables.backends().len()).filter_map(|n| Some((n as u32, counters.backends.get(n)?)));
         let vips = tables.vips().iter().map(|vip| vip.number);
@@ -183,6 +194,7 @@ fn add(sum: &counters::Traffic, now: &Traffic, before: &Traffic) {
 struct Keeper {
     program: Arc<Mutex<Program>>,
     flows: KernelFlows,
+    begun: Arc<AtomicU64>,
     flow_key: (u64, u64),
     sink: Sink,
     lists: Lists,
@@ -290,7 +302,7 @@ impl Keeper {
                         (self.sink)(records);
                     }
                     if is_over {
-                        return;
+                        return self.begun.store(walk.begun, Ordering::Relaxed);
                     }
                 }
                 Err(e) => return error!("the program's flows cannot be read: {e}"),

@@ -224,6 +224,7 @@ pub struct Totals {
     pub no_backend: Traffic,
     pub passed: Traffic,
     pub opened: u64,
+    pub promoted: u64,
 }
 
 impl Totals {
@@ -235,6 +236,7 @@ impl Totals {
         self.no_backend.add(&other.no_backend);
         self.passed.add(&other.passed);
         self.opened = self.opened.wrapping_add(other.opened);
+        self.promoted = self.promoted.wrapping_add(other.promoted);
     }
 
     /// Frames of all kinds.
@@ -253,7 +255,7 @@ const _: () = {
     assert!(size_of::<Service>() == 104 && offset_of!(Service, current) == 40);
     assert!(size_of::<Backend>() == 8 && size_of::<Flow>() == 8);
     assert!(size_of::<PermitKey>() == 24 && size_of::<OpenerKey>() == 24);
-    assert!(size_of::<Totals>() == 88);
+    assert!(size_of::<Totals>() == 96);
 };
 
 /// The bytes of an address as the program has them, and its family.

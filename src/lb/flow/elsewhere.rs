@@ -109,7 +109,7 @@ impl FlowTable {
         } else {
             let (_, nursery) = self.shape.places(tag);
             let set = &mut self.memory.sets()[nursery];
-            let way = nursery_way(&self.counters, set, &self.limits, self.tick);
+            let (way, _) = nursery_way(set, &self.limits, self.tick);
             put(&self.counters, set, way, tag, entry(whose, stage, seen));
         }
     }

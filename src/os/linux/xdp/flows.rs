@@ -46,6 +46,8 @@ pub struct KernelFlows {
 /// Where a walk through the flows has come to.
 #[derive(Default)]
 pub struct Walk {
+    /// Flows of the nursery that were met.
+    pub begun: u64,
     nursery: bool,
     position: Option<u32>,
 }
@@ -73,6 +75,9 @@ impl KernelFlows {
     pub fn walk(&self, walk: &mut Walk) -> io::Result<(Vec<Record>, bool)> {
         let map = if walk.nursery { &self.nursery } else { &self.main };
         let (pairs, next) = raw::lookup_batch::<FLOW>(map.fd.as_fd(), walk.position, BATCH)?;
+        if walk.nursery {
+            walk.begun += pairs.len() as u64;
+        }
         walk.position = next;
         let is_over = next.is_none() && walk.nursery;
         walk.nursery |= next.is_none();
