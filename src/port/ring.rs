@@ -36,6 +36,8 @@ const BUFFER: usize = 66 << 10;
 /// Frames, or looks in vain, between two looks at what stands aside, if nobody says that something does.
 const LOOK_ASIDE: usize = 512;
 
+/// Errors in a row that a socket may tell instead of a frame.
+const ERRORS: u32 = 8;
 /// How soon the system is asked again whether it has room for what it had none for.
 const HELD_UP: Duration = Duration::from_millis(1);
 
@@ -192,13 +194,13 @@ impl<C: Calls> RingPort<C> {
         if self.used == WHOLE {
             self.flush()?;
         }
-        for _ in 0..2 {
+        for _ in 0..ERRORS {
             match call(&mut self.calls, &mut self.whole[self.used]) {
                 Ok(received) => return Ok(received),
                 Err(e) => match trouble(e) {
                     Trouble::Gone(e) => return Err(e),
                     Trouble::Nothing => return Ok(None),
-                    // The socket has told of an error instead, once: the link went down. The frame is still there.
+                    // The socket has told of an error instead, as it does once: the link went down. The frame is still there.
                     Trouble::Frame => {}
                 },
             }

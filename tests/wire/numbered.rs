@@ -63,6 +63,9 @@ fn on_wire(name: &str, mtu: usize, workers: usize, body: impl FnOnce(&mut Bench)
         Ok(opened) => opened,
         Err(e) => return println!("SKIPPED wire::{name}: {e}"),
     };
+    for why in ports.iter().filter_map(RingPort::slow) {
+        println!("wire::{name}: small frames by a packet socket, too: {why}");
+    }
     body(&mut Bench { ports, far: Raw::open(table::FAR, raw::ALL), near: near.mac.0, seen: vec![0; workers], lost: 0 });
 }
 

@@ -18,7 +18,7 @@ pub enum KernelFlows {}
 
 /// A walk through them.
 #[derive(Default)]
-pub struct Walk;
+pub struct Walk(());
 
 /// Asked for XDP alone.
 pub fn has_hardware(_interface: &str) -> bool {
