@@ -614,8 +614,12 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 			return answer_solicitation(map, head, eth, at, end);
 		return PASS;
 	}
-	if (read_packet(&packet, type, at, end, length - (at - data)))
+	if (read_packet(&packet, type, at, end, length - (at - data))) {
+		/* Who knows the MAC, and asks whether we are still there, asks us alone. */
+		if (type == bpf_htons(ETH_P_IPV6) && !(head->flags & HEAD_SILENT) && is_alone())
+			return answer_solicitation(map, head, eth, at, end);
 		return PASS;
+	}
 	if (is_source(head, &packet))
 		return PASS;
 	now = coarse_ns() >> TICK_SHIFT;

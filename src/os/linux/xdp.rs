@@ -311,7 +311,7 @@ fn refused(what: &str, e: &(dyn Error + 'static)) -> io::Error {
     };
     let said = io::Error::from_raw_os_error(errno);
     let remedy = match errno {
-        libc::EPERM | libc::EACCES => "it takes CAP_BPF and CAP_NET_ADMIN: run this as root",
+        libc::EPERM | libc::EACCES => "it takes CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run this as root",
         libc::ENOMEM => "there is too little memory: try fewer --flow-entries",
         libc::ENOSYS | libc::EINVAL | libc::E2BIG | libc::EOPNOTSUPP => OLD,
         _ => return io::Error::new(said.kind(), format!("{what}: {said}")),
