@@ -364,7 +364,8 @@ impl Appliance {
         self.version += 1;
         self.publish_control_acl();
         self.carry_out();
-        self.settle();
+        // Whoever has left the list goes when his last flow does.
+        self.take_stock();
         Ok(difference)
     }
 
@@ -432,13 +433,17 @@ impl Appliance {
         outcome
     }
 
-    /// Waits until what was changed is what counts in the kernel, too, and the flows that were opened there before are
-    /// known: whoever has asked for it relies on that.
-    pub fn settle(&self) {
+    /// Waits until what was changed is what counts in the kernel, too: whoever has asked for it relies on that.
+    fn settle(&self) {
+        if let Some(kernel) = self.kernel() {
+            kernel.settle();
+        }
+    }
+
+    /// Takes in which flows there are in the kernel now.
+    pub fn take_stock(&self) {
         if let Some(kernel) = self.kernel() {
             kernel.tell();
-            // What it has told is taken in by the worker in its turn.
-            let _ = self.inspect(|_| ());
         }
     }
 

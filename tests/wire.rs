@@ -56,7 +56,7 @@ fn program(near: &Interface, engine: &mut Engine, mode: Attached) -> io::Result<
     engine.flows().keep_elsewhere(Box::new(program.flows()?));
     let tables = Arc::new(config::tables(false));
     let mut lists = Lists::default();
-    program.install(Image::new(&tables, &config::station(), config::SEED.keys(), |acl| lists.number(acl).0))?;
+    program.install(Image::new(&tables, &config::station(), config::SEED.keys(), true, |acl| lists.number(acl).0))?;
     program.attach(near.index, &[mode])?;
     Ok(program)
 }

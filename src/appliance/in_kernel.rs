@@ -45,8 +45,10 @@ impl Appliance {
                 interface.name
             );
         }
+        // Where there is another balancer, that has the VIPs when this process has ended.
+        let answers = self.config.process.peer.is_none() && !self.config.process.standby;
         let goes_on = if program.is_inherited() { ", going on from what was left" } else { "" };
-        let kernel = Kernel::new(program, self.stock.flow_key());
+        let kernel = Kernel::new(program, self.stock.flow_key(), answers);
         let elsewhere = kernel.flows().map_err(failed)?;
         // What the program passes on comes behind it, by the same taps as ever.
         let mut prepared = self.open_ring(1).or_else(|_| self.open_packet())?;

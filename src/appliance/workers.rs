@@ -248,15 +248,28 @@ impl Workers {
         };
         let (commands, waker) = (first.commands.clone(), first.waker.clone());
         let tell = move |records: Vec<Record>| {
-            let reflect = move |engine: &mut Engine| records.iter().for_each(|record| engine.flows().reflect(record));
+            let (done, is_done) = bounded(1);
+            let reflect = move |engine: &mut Engine| {
+                records.iter().for_each(|record| engine.flows().reflect(record));
+                let _ = done.send(());
+            };
+            // One lot at a time: between two, the worker looks at frames.
             if commands.send(Command::Inspect(Box::new(reflect))).is_ok() {
                 waker.wake();
+                let _ = is_done.recv_timeout(INSPECTION);
             }
         };
         let failed =
             |e: io::Error| Failure::new(Sysexit::OsErr, format!("no thread for the program in the kernel: {e}"));
         kernel.start(Box::new(tell)).map_err(failed)?;
         kernel.publish(tables, station);
+        // The worker takes commands when it has put all flows that it knows into the kernel. Decided without them, a flow
+        // might go where the tables say and not where it is.
+        let begin = kernel.beginning();
+        let begin = Command::Inspect(Box::new(move |_: &mut Engine| begin()));
+        if first.commands.send(begin).is_ok() {
+            first.waker.wake();
+        }
         Ok(())
     }
 

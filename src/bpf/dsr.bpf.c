@@ -400,7 +400,7 @@ static __always_inline __u8 stage_after(__u8 stage, __u8 signal, int proven)
 
 /* A packet of a flow that is known and stays where it is. 1 if more like it would change nothing within this tick. */
 static __always_inline int refresh(const struct head *head, struct flow *flow, __u64 tag, __u8 signal, int is_new,
-				   __u32 now, struct totals *total)
+				   __u32 now)
 {
 	int proven = !is_new && (!is_young(flow->stage) || now - flow->seen >= head->proof);
 	__u8 stage = stage_after(flow->stage, signal, proven);
@@ -410,9 +410,10 @@ static __always_inline int refresh(const struct head *head, struct flow *flow, _
 
 		moved.stage = stage;
 		moved.seen = now;
-		bpf_map_update_elem(&flows, &tag, &moved, BPF_ANY);
-		bpf_map_delete_elem(&nursery, &tag);
-		total->promoted++;
+		if (!bpf_map_update_elem(&flows, &tag, &moved, BPF_ANY))
+			bpf_map_delete_elem(&nursery, &tag);
+		else
+			flow->seen = now;
 		return 0;
 	}
 	/* Until it is proven, the time that counts is that of its arrival. */
@@ -467,7 +468,7 @@ static __always_inline enum verdict steer(void *map, const struct head *head, co
 				return PASS;
 			*number = flow->backend;
 			*backend = holder;
-			*is_settled = refresh(head, flow, tag, packet->signal, is_new, now, total);
+			*is_settled = refresh(head, flow, tag, packet->signal, is_new, now);
 			return TRANSMIT;
 		}
 	}
@@ -606,7 +607,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 		at += 4;
 	}
 	if (!to_us || type == bpf_htons(ETH_P_ARP)) {
-		if (head->flags & HEAD_SILENT || !is_alone())
+		if (!(head->flags & HEAD_ANSWERS) || !is_alone())
 			return PASS;
 		if (type == bpf_htons(ETH_P_ARP))
 			return answer_arp(map, head, eth, at, end);
@@ -616,7 +617,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	}
 	if (read_packet(&packet, type, at, end, length - (at - data))) {
 		/* Who knows the MAC, and asks whether we are still there, asks us alone. */
-		if (type == bpf_htons(ETH_P_IPV6) && !(head->flags & HEAD_SILENT) && is_alone())
+		if (type == bpf_htons(ETH_P_IPV6) && head->flags & HEAD_ANSWERS && is_alone())
 			return answer_solicitation(map, head, eth, at, end);
 		return PASS;
 	}

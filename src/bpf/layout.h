@@ -43,6 +43,7 @@ struct head {
 
 #define HEAD_PORTS 1  /* there are services with a port */
 #define HEAD_SILENT 2 /* another balancer has vip_mac: frames to it are not ours */
+#define HEAD_ANSWERS 32 /* left alone, the program answers who asks for the VIPs' MAC */
 #define HEAD_V4_SOURCE 4
 #define HEAD_V6_SOURCE 8
 #define HEAD_SOURCES 16 /* there are more sources than that: all is left to the engine */
@@ -146,8 +147,7 @@ struct totals {
 	struct traffic denied;
 	struct traffic no_backend;
 	struct traffic passed; /* left to user space and to the host */
-	__u64 opened;   /* flows that were put into the nursery */
-	__u64 promoted; /* flows that have left it, as they had a second packet */
+	__u64 opened;
 };
 
 /* If the process has said nothing for so long, ns, its work is done here as far as possible. */
@@ -165,6 +165,6 @@ _Static_assert(sizeof(struct service) == 104, "service");
 _Static_assert(__builtin_offsetof(struct service, current) == 40, "service");
 _Static_assert(sizeof(struct backend) == 8 && sizeof(struct flow) == 8, "backend and flow");
 _Static_assert(sizeof(struct permit_key) == 24 && sizeof(struct opener_key) == 24, "keys");
-_Static_assert(sizeof(struct totals) == 96, "totals");
+_Static_assert(sizeof(struct totals) == 88, "totals");
 
 #endif

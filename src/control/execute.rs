@@ -109,7 +109,8 @@ fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
 
 fn set_duty(appliance: &mut Appliance, which: &Which, duty: Duty) -> Reply {
     let standing = standing_of(appliance, which)?;
-    appliance.settle();
+    // One that has just been opened counts.
+    appliance.take_stock();
     let left = appliance.counters().flows.live(standing.number);
     if appliance.config().balance.backends.iter().any(|b| b.name == standing.name && b.maintenance) {
         let message =

@@ -205,8 +205,9 @@ impl FlowTable {
             }
             self.remove(found);
         }
-        if self.settle(tag, owner, stage, self.tick.wrapping_sub(ticks)) {
-            self.counters.learnt.add(1);
+        match self.settle(tag, owner, stage, self.tick.wrapping_sub(ticks)) {
+            true => self.counters.learnt.add(1),
+            false => self.counters.full.add(1),
         }
         self.tell_elsewhere(tag);
     }
@@ -217,7 +218,6 @@ impl FlowTable {
         let (limits, tick) = (&self.limits, self.tick);
         let set = &mut self.memory.sets()[main];
         let Some(way) = room(set, limits, tick) else {
-            self.counters.full.add(1);
             return false;
         };
         // One that has expired is not pushed out by anybody.
@@ -350,6 +350,7 @@ impl FlowTable {
         let tick = self.tick;
         let Place { set, way } = found.place;
         if !self.settle(tag, found.owner, stage, tick) {
+            self.counters.full.add(1);
             self.memory.sets()[set].entries[way].seen = tick;
             return;
         }

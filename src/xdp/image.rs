@@ -46,6 +46,11 @@ impl Lists {
         (number, true)
     }
 
+    /// The list with that number is not in the kernel after all.
+    pub fn forget(&mut self, number: u32) {
+        self.known.retain(|(_, known)| *known != number);
+    }
+
     /// Lists that `tables` do not use: they are forgotten, and returned with their numbers.
     pub fn retire(&mut self, tables: &Tables) -> Vec<(Arc<Acl>, u32)> {
         let used = |acl: &Arc<Acl>| {
@@ -76,10 +81,12 @@ impl Image {
     }
 
     /// The image of `tables` for `station`, whose flows are named by `flow_key`; `list` gives access lists their numbers.
+    /// `answers`: left alone, the program answers who asks for the VIPs' MAC; unless these are another balancer's.
     pub fn new(
         tables: &Tables,
         station: &Station,
         flow_key: (u64, u64),
+        answers: bool,
         mut list: impl FnMut(&Arc<Acl>) -> u32,
     ) -> Image {
         let mut slots = Slots::default();
@@ -131,7 +138,9 @@ impl Image {
             mac: layout::mac(station.mac),
             vip_mac: layout::mac(station.vip_mac),
             back: layout::mac(station.back),
-            flags: flag(ports, layout::HEAD_PORTS) | flag(settings.silent, layout::HEAD_SILENT),
+            flags: flag(ports, layout::HEAD_PORTS)
+                | flag(settings.silent, layout::HEAD_SILENT)
+                | flag(answers && !settings.silent, layout::HEAD_ANSWERS),
             services: FIRST_SERVICE,
             services_mask: places.len() as u32 - 1,
             backends: first_backend,

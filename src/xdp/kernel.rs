@@ -1,43 +1,40 @@
-//! The program at work: a thread that gives it new tables, and tells the engine what it has learnt of flows.
+//! The program at work: what the appliance asks of it. A thread gives it new tables, and tells the engine what it has learnt
+//! of flows.
+
+mod keeper;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
-use tracing::{error, info};
+use tracing::debug;
 
-use super::image::{Image, Lists};
 use super::layout::{Totals, Traffic};
-use crate::counters::{self, Counters, MOST_BACKENDS};
+use crate::counters::{self, Counters, MOST_BACKENDS, MOST_VIPS};
 use crate::engine::{RecentClient, Station};
 use crate::lb::Tables;
-use crate::lb::acl::Acl;
 use crate::lb::flow::{Elsewhere, Record};
-use crate::os::{KernelFlows, Program, Walk};
+use crate::os::Program;
 use crate::verdict::DropReason;
+use keeper::Keeper;
 
-/// Between two walks through all flows, at least,
-const WALK_INTERVAL: Duration = Duration::from_millis(250);
-/// and so many times as long as the last one took: they take at most two hundredths of a processor.
-const WALK_SHARE: u32 = 50;
-/// How long tables that an earlier process has left may go on, until every backend has been found again.
-const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
-/// How often the program is told that this process is there.
-const BEAT: Duration = Duration::from_millis(500);
 /// How long what is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where flows are told of.
+/// Where flows are told of. It returns when they have been taken in.
 pub type Sink = Box<dyn Fn(Vec<Record>) + Send>;
 
 enum Order {
+    /// All flows that were known before are in the kernel now: tables may go there.
+    Begin,
     Publish(Arc<Tables>, Station),
-    /// Walk through all flows, and say when that is done.
+    /// Say when what was published is what counts.
+    Settle(Sender<()>),
+    /// And when all flows that there are then have been told of.
     Tell(Sender<()>),
 }
 
@@ -48,27 +45,31 @@ pub struct Kernel {
     todo: Option<Receiver<Order>>,
     thread: Option<JoinHandle<()>>,
     counted: Mutex<Counted>,
-    /// Flows that were in the nursery at the last walk.
-    begun: Arc<AtomicU64>,
     flow_key: (u64, u64),
+    answers: bool,
 }
 
 /// What it had counted when it was looked at last.
 #[derive(Default)]
 struct Counted {
     totals: Totals,
-    displaced: u64,
     /// By the number of its counter.
     traffic: Vec<Traffic>,
 }
 
 impl Kernel {
-    /// `program`, whose flows are named by `flow_key`. It has no tables yet.
-    pub fn new(program: Program, flow_key: (u64, u64)) -> Kernel {
+    /// `program`, whose flows are named by `flow_key`. It has no tables yet. `answers`: left alone by this process, it answers
+    /// who asks for the VIPs' MAC.
+    pub fn new(program: Program, flow_key: (u64, u64), answers: bool) -> Kernel {
         let (orders, todo) = unbounded();
+        let mut counted = Counted::default();
+        if program.is_inherited() {
+            // What it did for an earlier process is not this one's.
+            counted.totals = program.totals();
+            counted.traffic = (0..(MOST_BACKENDS + MOST_VIPS) as u32).map(|number| program.traffic(number)).collect();
+        }
         let program = Arc::new(Mutex::new(program));
-        let (counted, begun) = (Mutex::default(), Arc::default());
-        Kernel { program, orders, todo: Some(todo), thread: None, counted, begun, flow_key }
+        Kernel { program, orders, todo: Some(todo), thread: None, counted: Mutex::new(counted), flow_key, answers }
     }
 
     /// What stays when the process ends, for whoever this becomes.
@@ -92,39 +93,41 @@ impl Kernel {
         let Some(orders) = self.todo.take() else {
             return Ok(());
         };
-        let mut program = self.program.lock();
-        let inherited = program.is_inherited();
-        program.beat();
-        let lists = Lists::new(if inherited { program.forbid_below(None) } else { 0 });
-        let flows = program.flows()?;
-        drop(program);
-        let keeper = Keeper {
-            program: Arc::clone(&self.program),
-            flows,
-            begun: Arc::clone(&self.begun),
-            flow_key: self.flow_key,
-            sink,
-            lists,
-            first_list: inherited.then_some(()),
-            pending: None,
-            patience: inherited.then(|| Instant::now() + TAKEOVER_PATIENCE),
-        };
+        let keeper = Keeper::new(Arc::clone(&self.program), self.flow_key, self.answers, sink)?;
         let thread = thread::Builder::new().name("kernel".to_owned()).spawn(move || keeper.run(&orders))?;
         self.thread = Some(thread);
         Ok(())
     }
 
-    /// Frames are decided by `tables`, a moment from now: see [`Kernel::tell`].
+    /// What says that all flows that were known before are in the kernel: no table goes there before.
+    pub fn beginning(&self) -> impl FnOnce() + Send + 'static {
+        let orders = self.orders.clone();
+        move || {
+            let _ = orders.send(Order::Begin);
+        }
+    }
+
+    /// Frames are decided by `tables`, a moment from now: see [`Kernel::settle`].
     pub fn publish(&self, tables: &Arc<Tables>, station: Station) {
         let _ = self.orders.send(Order::Publish(Arc::clone(tables), station));
     }
 
-    /// Waits until frames are decided by the tables that were published last, and all flows that there are then have been
-    /// told of.
+    /// Waits until frames are decided by the tables that were published last, but for those that an earlier process has left
+    /// and that are to go on for a while; for two seconds at most.
+    pub fn settle(&self) {
+        self.order(Order::Settle);
+    }
+
+    /// The same, and until all flows that there are then have been told of.
     pub fn tell(&self) {
+        self.order(Order::Tell);
+    }
+
+    fn order(&self, order: impl Fn(Sender<()>) -> Order) {
         let (done, is_done) = bounded(1);
-        if self.thread.is_some() && self.orders.send(Order::Tell(done)).is_ok() {
-            let _ = is_done.recv_timeout(PATIENCE);
+        let sent = self.thread.is_some() && self.orders.send(order(done)).is_ok();
+        if sent && is_done.recv_timeout(PATIENCE).is_err() {
+            debug!("the program in the kernel is not as far yet as was asked for");
         }
     }
 
@@ -144,11 +147,6 @@ impl Kernel {
         counters.dropped(DropReason::NoBackend).add(less(&totals.no_backend, &before.no_backend));
         counters.neighbor_answers.add(less(&totals.answered, &before.answered));
         counters.flows.opened.add(totals.opened.saturating_sub(before.opened));
-        // Who has neither left the nursery nor is still there was pushed out of it.
-        let begun = totals.promoted + self.begun.load(Ordering::Relaxed);
-        let displaced = totals.opened.saturating_sub(begun).max(counted.displaced);
-        counters.flows.displaced.add(displaced - counted.displaced);
-        counted.displaced = displaced;
         counted.totals = totals;
         let backends = (0..tables.backends().len()).filter_map(|n| Some((n as u32, counters.backends.get(n)?)));
         let vips = tables.vips().iter().map(|vip| vip.number);
@@ -188,125 +186,4 @@ impl Drop for Kernel {
 fn add(sum: &counters::Traffic, now: &Traffic, before: &Traffic) {
     sum.frames.add(now.frames.saturating_sub(before.frames));
     sum.bytes.add(now.bytes.saturating_sub(before.bytes));
-}
-
-/// The thread's part.
-struct Keeper {
-    program: Arc<Mutex<Program>>,
-    flows: KernelFlows,
-    begun: Arc<AtomicU64>,
-    flow_key: (u64, u64),
-    sink: Sink,
-    lists: Lists,
-    /// Are there access lists of an earlier process?
-    first_list: Option<()>,
-    /// Tables that wait to be put into the kernel.
-    pending: Option<(Arc<Tables>, Station)>,
-    /// Until when the tables of an earlier process may go on.
-    patience: Option<Instant>,
-}
-
-impl Keeper {
-    fn run(mut self, orders: &Receiver<Order>) {
-        let (mut next_walk, mut next_beat) = (Instant::now(), Instant::now());
-        loop {
-            if Instant::now() >= next_beat {
-                self.program.lock().beat();
-                next_beat = Instant::now() + BEAT;
-            }
-            let until = self.patience.filter(|_| self.pending.is_some()).into_iter().fold(next_walk, Instant::min);
-            let until = until.min(next_beat);
-            match orders.recv_deadline(until) {
-                Ok(order) => {
-                    // Only the latest tables count.
-                    let mut waiting = Vec::new();
-                    for order in std::iter::once(order).chain(orders.try_iter()) {
-                        match order {
-                            Order::Publish(tables, station) => self.pending = Some((tables, station)),
-                            Order::Tell(done) => waiting.push(done),
-                        }
-                    }
-                    self.publish();
-                    if !waiting.is_empty() {
-                        self.walk();
-                    }
-                    for done in waiting {
-                        let _ = done.send(());
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.publish();
-                    let began = Instant::now();
-                    if began >= next_walk {
-                        self.walk();
-                        next_walk = Instant::now() + WALK_INTERVAL.max(began.elapsed() * WALK_SHARE);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Puts the tables that wait into the kernel, unless those that are there are better still.
-    fn publish(&mut self) {
-        let Some((tables, station)) = self.pending.take() else {
-            return;
-        };
-        if let Some(patience) = self.patience {
-            // An earlier process knew where its backends were; we are still asking for them.
-            let is_whole = tables.backends().iter().all(|backend| !backend.in_service || backend.mac.is_some());
-            if !is_whole && Instant::now() < patience {
-                self.pending = Some((tables, station));
-                return;
-            }
-            self.patience = None;
-            info!("the program in the kernel goes on with tables of this process");
-        }
-        if let Err(e) = self.install(&tables, &station) {
-            error!("the program in the kernel goes on by the tables of before: {e}");
-        }
-    }
-
-    fn install(&mut self, tables: &Tables, station: &Station) -> io::Result<()> {
-        let mut program = self.program.lock();
-        let mut new: Vec<(Arc<Acl>, u32)> = Vec::new();
-        let image = Image::new(tables, station, self.flow_key, |acl| {
-            let (number, is_new) = self.lists.number(acl);
-            if is_new {
-                new.push((Arc::clone(acl), number));
-            }
-            number
-        });
-        let first = new.first().map(|(_, number)| *number);
-        for (acl, number) in &new {
-            program.permit(acl, *number)?;
-        }
-        program.install(image)?;
-        // No frame is decided by the tables of before any more.
-        for (acl, number) in self.lists.retire(tables) {
-            program.forbid(&acl, number);
-        }
-        if self.first_list.take().is_some() {
-            program.forbid_below(Some(first.unwrap_or(u32::MAX)));
-        }
-        Ok(())
-    }
-
-    /// Tells of all flows.
-    fn walk(&mut self) {
-        let mut walk = Walk::default();
-        loop {
-            match self.flows.walk(&mut walk) {
-                Ok((records, is_over)) => {
-                    if !records.is_empty() {
-                        (self.sink)(records);
-                    }
-                    if is_over {
-                        return self.begun.store(walk.begun, Ordering::Relaxed);
-                    }
-                }
-                Err(e) => return error!("the program's flows cannot be read: {e}"),
-            }
-        }
-    }
 }

@@ -61,6 +61,8 @@ pub struct Head {
 pub const HEAD_PORTS: u16 = 1;
 /// Another balancer has the VIPs' MAC.
 pub const HEAD_SILENT: u16 = 2;
+/// Left alone, the program answers who asks for the VIPs' MAC.
+pub const HEAD_ANSWERS: u16 = 32;
 /// There is a source of probes for IPv4,
 pub const HEAD_V4_SOURCE: u16 = 4;
 /// and one for IPv6.
@@ -224,7 +226,6 @@ pub struct Totals {
     pub no_backend: Traffic,
     pub passed: Traffic,
     pub opened: u64,
-    pub promoted: u64,
 }
 
 impl Totals {
@@ -236,7 +237,6 @@ impl Totals {
         self.no_backend.add(&other.no_backend);
         self.passed.add(&other.passed);
         self.opened = self.opened.wrapping_add(other.opened);
-        self.promoted = self.promoted.wrapping_add(other.promoted);
     }
 
     /// Frames of all kinds.
@@ -255,7 +255,7 @@ const _: () = {
     assert!(size_of::<Service>() == 104 && offset_of!(Service, current) == 40);
     assert!(size_of::<Backend>() == 8 && size_of::<Flow>() == 8);
     assert!(size_of::<PermitKey>() == 24 && size_of::<OpenerKey>() == 24);
-    assert!(size_of::<Totals>() == 96);
+    assert!(size_of::<Totals>() == 88);
 };
 
 /// The bytes of an address as the program has them, and its family.

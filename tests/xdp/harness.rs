@@ -53,7 +53,7 @@ impl Bench {
     /// Both decide by `tables` from now on.
     pub fn install(&mut self, tables: Arc<Tables>) {
         let Bench { program, lists, .. } = self;
-        let image = Image::new(&tables, &self.station, SEED.keys(), |acl| {
+        let image = Image::new(&tables, &self.station, SEED.keys(), true, |acl| {
             let (number, is_new) = lists.number(acl);
             if is_new {
                 program.permit(acl, number).expect("room for an access list");

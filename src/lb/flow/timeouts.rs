@@ -28,6 +28,19 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// That of a flow that has come so far.
+    pub fn of(&self, stage: Stage) -> Duration {
+        match stage {
+            Stage::Opening => self.opening,
+            // It has lived for who knows how long. Its place is in the nursery, where it is in nobody's way.
+            Stage::Adopted | Stage::Young | Stage::Established => self.established,
+            Stage::Closing | Stage::Reset => self.closing,
+            Stage::Single | Stage::YoungUdp | Stage::Udp => self.udp,
+        }
+    }
+}
+
 /// The timeouts in ticks, by the number of the stage.
 #[derive(Clone, Copy)]
 pub(super) struct Limits([u32; 16]);
@@ -36,15 +49,7 @@ impl Limits {
     pub(super) fn new(timeouts: &Timeouts) -> Limits {
         let ticks = |d: Duration| (d.as_millis() as u64).div_ceil(TICK_MS).min(u64::from(u32::MAX / 2)) as u32;
         Limits(std::array::from_fn(|number| {
-            Stage::from_byte(number as u8).map_or(0, |stage| {
-                ticks(match stage {
-                    Stage::Opening => timeouts.opening,
-                    // It has lived for who knows how long. Its place is in the nursery, where it is in nobody's way.
-                    Stage::Adopted | Stage::Young | Stage::Established => timeouts.established,
-                    Stage::Closing | Stage::Reset => timeouts.closing,
-                    Stage::Single | Stage::YoungUdp | Stage::Udp => timeouts.udp,
-                })
-            })
+            Stage::from_byte(number as u8).map_or(0, |stage| ticks(timeouts.of(stage)))
         }))
     }
 

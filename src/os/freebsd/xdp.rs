@@ -61,6 +61,11 @@ impl Program {
     }
 
     /// See Linux.
+    pub fn clear(&mut self) {
+        match *self {}
+    }
+
+    /// See Linux.
     pub fn beat(&mut self) {
         match *self {}
     }
@@ -121,6 +126,13 @@ impl KernelFlows {
     /// # Errors
     /// See Linux.
     pub fn walk(&self, _walk: &mut Walk) -> io::Result<(Vec<Record>, bool)> {
+        match *self {}
+    }
+}
+
+impl KernelFlows {
+    /// See Linux.
+    pub fn drop_expired(&mut self, _record: &Record) {
         match *self {}
     }
 }

@@ -6,12 +6,12 @@ mod raw;
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, ArrayOfMaps, HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, Xdp, XdpMode as Flags};
@@ -40,6 +40,8 @@ const INNER_MAP: u32 = 1 << 12;
 pub struct Program {
     ebpf: Ebpf,
     tables: ArrayOfMaps<MapData, Array<MapData, Chunk>>,
+    /// Another handle on them, as the library keeps its own for itself.
+    tables_fd: OwnedFd,
     permits: LpmTrie<MapData, [u8; size_of::<PermitKey>() - 4], u32>,
     openers: HashMap<MapData, [u8; size_of::<OpenerKey>()], [u8; size_of::<Opener>()]>,
     alive: Array<MapData, u64>,
@@ -80,15 +82,22 @@ impl Program {
         })?;
         let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| broken(&format!("there is no map {name}")));
         let flows = KernelFlows::new(&map("flows")?, &map("nursery")?)?;
+        let tables = map("tables")?;
+        let tables_fd = match &tables {
+            Map::ArrayOfMaps(data) => data.fd().as_fd().try_clone_to_owned()?,
+            _ => return Err(broken("tables are in another kind of map")),
+        };
         Ok(Program {
-            tables: map("tables")?.try_into().map_err(wrong)?,
+            tables: tables.try_into().map_err(wrong)?,
+            tables_fd,
             permits: map("permits")?.try_into().map_err(wrong)?,
             openers: map("openers")?.try_into().map_err(wrong)?,
             alive: map("alive")?.try_into().map_err(wrong)?,
             totals: map("totals")?.try_into().map_err(wrong)?,
             counters: map("counters")?.try_into().map_err(wrong)?,
             flows,
-            versions: 0,
+            // Not one that tables of an earlier process may have.
+            versions: monotonic().as_nanos() as u64,
             link: None,
             pins,
             ebpf,
@@ -175,6 +184,13 @@ impl Program {
             chunks.set(number, chunk, 0).map_err(wrong)?;
         }
         self.tables.set(0, &chunks, 0).map_err(wrong)
+    }
+
+    /// Takes the tables out of the kernel: every frame is passed on.
+    pub fn clear(&mut self) {
+        if let Err(e) = raw::delete(self.tables_fd.as_fd(), 0) {
+            debug!("no tables to be taken out: {e}");
+        }
     }
 
     /// Says that this process is there; to be said at least once a second. Left without it, the program answers who asks for

@@ -46,8 +46,6 @@ pub struct KernelFlows {
 /// Where a walk through the flows has come to.
 #[derive(Default)]
 pub struct Walk {
-    /// Flows of the nursery that were met.
-    pub begun: u64,
     nursery: bool,
     position: Option<u32>,
 }
@@ -75,15 +73,18 @@ impl KernelFlows {
     pub fn walk(&self, walk: &mut Walk) -> io::Result<(Vec<Record>, bool)> {
         let map = if walk.nursery { &self.nursery } else { &self.main };
         let (pairs, next) = raw::lookup_batch::<FLOW>(map.fd.as_fd(), walk.position, BATCH)?;
-        if walk.nursery {
-            walk.begun += pairs.len() as u64;
-        }
         walk.position = next;
         let is_over = next.is_none() && walk.nursery;
         walk.nursery |= next.is_none();
         let now = monotonic();
         let record = |(tag, flow): &(u64, [u8; FLOW])| Flow::read_from_bytes(flow).ok()?.record(*tag, now);
         Ok((pairs.iter().filter_map(record).collect(), is_over))
+    }
+
+    /// Forgets a flow that was met on a walk and has expired; one that has begun under its name meanwhile is in the other map.
+    pub fn drop_expired(&mut self, record: &Record) {
+        let is_main = record.stage as u8 >= Stage::Young as u8;
+        let _ = if is_main { &mut self.main } else { &mut self.nursery }.map.remove(&record.tag.number());
     }
 
     fn write(&mut self, record: &Record, flags: u64) {

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::xdp::Action;
 
 // Commands, from linux/bpf.h.
+const MAP_DELETE_ELEM: libc::c_int = 3;
 const PROG_TEST_RUN: libc::c_int = 10;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 
@@ -60,6 +61,24 @@ pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(Act
     }
     out.truncate(run.data_size_out as usize);
     Ok((Action::from_number(run.retval), out))
+}
+
+/// The part of `union bpf_attr` for one element.
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    map_fd: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Deletes the element `key` of an array.
+pub(super) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
+    let element = Element { map_fd: map.as_raw_fd() as u32, key: &raw const key as u64, ..Element::default() };
+    // SAFETY: `element` is laid out as the command wants, and its key, a u32 as arrays have them, outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_DELETE_ELEM, &raw const element, size_of::<Element>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Keys and values.
