@@ -7,6 +7,8 @@ pub mod image;
 pub mod kernel;
 pub mod layout;
 
+use std::path::Path;
+
 use crate::config::XdpMode;
 
 /// Where the program is attached.
@@ -37,6 +39,17 @@ pub fn modes(mode: XdpMode, is_real: bool) -> &'static [Attached] {
         XdpMode::Auto if is_real => &[Attached::Native, Attached::Generic],
         XdpMode::Auto => &[Attached::Generic],
     }
+}
+
+/// Where the program stays when the process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Pin<'a> {
+    /// A folder of a BPF file system.
+    pub folder: &'a Path,
+    /// Stands for what names the flows.
+    pub key: u64,
+    /// Do numbers of backends mean what they meant to the process before this one?
+    pub keeps: bool,
 }
 
 /// What the program does with a frame.

@@ -52,7 +52,7 @@ fn the_ring_port_passes_the_golden_table() {
 
 /// The program of the driver xdp before a port; it decides by the golden configuration, as `engine` does.
 fn program(near: &Interface, engine: &mut Engine, mode: Attached) -> io::Result<Program> {
-    let mut program = Program::load(&near.name, Shape::of(FLOWS), None)?;
+    let mut program = Program::load(near, Shape::of(FLOWS), None)?;
     engine.flows().keep_elsewhere(Box::new(program.flows()?));
     let tables = Arc::new(config::tables(false));
     let mut lists = Lists::default();
@@ -65,7 +65,7 @@ fn program(near: &Interface, engine: &mut Engine, mode: Attached) -> io::Result<
 /// only if it has one itself, too (veth).
 fn idle_program() -> io::Result<Program> {
     let far = Interface::find(table::FAR).map_err(|failure| io::Error::other(failure.message))?;
-    let mut program = Program::load(&far.name, Shape::of(FLOWS), None)?;
+    let mut program = Program::load(&far, Shape::of(FLOWS), None)?;
     program.attach(far.index, &[Attached::Native])?;
     Ok(program)
 }

@@ -1,8 +1,10 @@
 //! Opening an interface by the driver xdp: the program in the kernel, and packet sockets for what it passes on.
 
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::PathBuf;
 
+use siphasher::sip::SipHasher13;
 use tracing::{info, warn};
 
 use super::Appliance;
@@ -10,16 +12,23 @@ use super::opening::Prepared;
 use crate::failure::{Failure, Sysexit};
 use crate::os::{self, Program, Purpose, Setup};
 use crate::xdp::kernel::Kernel;
-use crate::xdp::{Attached, modes};
+use crate::xdp::{Attached, Pin, modes};
 
 impl Appliance {
     pub(super) fn open_xdp(&mut self) -> Result<Prepared, Failure> {
         let interface = self.ground.front.clone();
         let process = &self.config.process;
         let failed = |e: io::Error| xdp_failure(&interface.name, &e);
-        let pin = process.xdp_pin.as_deref();
-        let mut program = Program::load(&interface.name, self.stock.shape(), pin).map_err(failed)?;
-        let mode = process.xdp_mode;
+        let (k0, k1) = self.stock.flow_key();
+        let mut hasher = SipHasher13::new_with_keys(k0, k1);
+        "pen-dsr".hash(&mut hasher);
+        let keeps = self.stock.knows_numbers();
+        let pin = process.xdp_pin.as_deref().map(|folder| Pin { folder, key: hasher.finish(), keeps });
+        let mut program = Program::load(&interface, self.stock.shape(), pin).map_err(failed)?;
+        // What the program passes on comes behind it, by the same taps as ever. Before it is attached: if they cannot be had,
+        // nothing stays behind.
+        let mut prepared = self.open_ring(1).or_else(|_| self.open_packet())?;
+        let mode = self.config.process.xdp_mode;
         let is_real = os::has_hardware(&interface.name);
         let mut modes = modes(mode, is_real);
         if is_real && modes.contains(&Attached::Native) {
@@ -41,7 +50,7 @@ impl Appliance {
         }
         if attached == Attached::Native && !is_real {
             warn!(
-                "{}: a virtual interface: its native XDP loses VLAN tags and unfinished checksums, and sends only to a peer that has a program or GRO",
+                "{}: a virtual interface: its native XDP loses VLAN tags and unfinished checksums, and sends only to a peer that has a program of its own",
                 interface.name
             );
         }
@@ -50,8 +59,6 @@ impl Appliance {
         let goes_on = if program.is_inherited() { ", going on from what was left" } else { "" };
         let kernel = Kernel::new(program, self.stock.flow_key(), answers);
         let elsewhere = kernel.flows().map_err(failed)?;
-        // What the program passes on comes behind it, by the same taps as ever.
-        let mut prepared = self.open_ring(1).or_else(|_| self.open_packet())?;
         if let Some(line) = prepared.lines.first_mut() {
             line.elsewhere = Some(elsewhere);
         }

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::surroundings::{Surroundings, wanted};
 use super::{Appliance, Ground};
-use crate::config::{Config, Driven};
+use crate::config::{Config, Driven, Driver};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::Elsewhere;
 use crate::os::{self, FilterControl, Interface, MacFilter, Purpose, Setup, Wanted};
@@ -60,6 +60,8 @@ impl Appliance {
     pub(super) fn open(&mut self) -> Result<Prepared, Failure> {
         warn_of_own_vips(&self.config, &self.ground);
         match self.drives.driven {
+            // What could be had at the start may not be any more.
+            Some(Driven::Xdp) if self.config.process.driver == Driver::Auto => self.choose(),
             Some(driven) => self.open_by(driven),
             None => self.choose(),
         }
@@ -118,9 +120,21 @@ impl Appliance {
         match driven {
             Driven::Netmap => self.open_netmap(),
             Driven::Xdp => self.open_xdp(),
+            Driven::Ring | Driven::Packet if os::has_program(self.ground.front.index) => Err(self.forgotten_program()),
             Driven::Ring => self.open_ring(self.ring_workers()),
             Driven::Packet => self.open_packet(),
         }
+    }
+
+    /// A program of an earlier process decides about frames by tables that nobody changes any more.
+    fn forgotten_program(&self) -> Failure {
+        let name = &self.ground.front.name;
+        Failure::new(
+            Sysexit::Config,
+            format!(
+                "{name}: a program of pen-dsr is at work there, which another process has left, or still has: take it over with its --xdp-pin and --flow-file, or remove the folder that it is pinned in (bpftool net shows it)"
+            ),
+        )
     }
 
     pub(super) fn open_packet(&mut self) -> Result<Prepared, Failure> {

@@ -144,6 +144,11 @@ impl Stock {
         self.memories.iter().flatten().next().map_or(key, Memory::key)
     }
 
+    /// Do backends' numbers mean what they meant before?
+    pub(super) fn knows_numbers(&self) -> bool {
+        !self.seats.is_empty()
+    }
+
     /// For how many flows there is room.
     pub(super) fn shape(&self) -> Shape {
         self.shape

@@ -97,6 +97,14 @@ struct shortcut {
 #define SHORTCUTS_SHIFT 11
 #define SHORTCUTS (1 << SHORTCUTS_SHIFT)
 
+/* For the process alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct identity);
+} identity SEC(".maps");
+
 /* When the process last said that it is there: ns of CLOCK_MONOTONIC. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -123,6 +123,14 @@ struct flow {
 #define STAGE_YOUNG_UDP 8
 #define STAGE_UDP 9
 
+/* Whose tables and flows these are, for who finds them pinned. */
+struct identity {
+	__u64 key;       /* stands for what names the flows */
+	__u64 namespace; /* the network namespace's inode */
+	__u32 interface; /* its number there */
+	__u32 unused;
+};
+
 /* A client that has opened a flow. */
 struct opener_key {
 	__u32 address[4]; /* IPv4: in the first word, and 0 behind */

@@ -175,6 +175,16 @@ pub fn ticks(time: Duration) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX).min(u32::MAX / 2)
 }
 
+/// See `struct identity`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Identity {
+    pub key: u64,
+    pub namespace: u64,
+    pub interface: u32,
+    pub unused: u32,
+}
+
 /// See `struct opener_key`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

@@ -58,9 +58,9 @@ fn another_user_keeps_the_capabilities_that_its_driver_needs() {
             status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned()
         };
         assert!(!line("Uid:").starts_with('0'), "{status}");
-        // CAP_NET_ADMIN is bit 12, CAP_NET_RAW bit 13, CAP_BPF bit 39.
+        // CAP_NET_ADMIN is bit 12, CAP_NET_RAW bit 13, CAP_PERFMON bit 38, CAP_BPF bit 39.
         let by_xdp = balancer.output().contains(": by xdp");
-        let needed = if by_xdp { "0000008000003000" } else { "0000000000003000" };
+        let needed = if by_xdp { "000000c000003000" } else { "0000000000003000" };
         assert_eq!((line("CapEff:").as_str(), line("CapPrm:").as_str()), (needed, needed));
         assert_eq!(lab.curl("10.0.0.1", "http://10.0.0.100/").as_deref(), Ok("be1"));
     });

@@ -7,8 +7,9 @@ use pen_dsr::counters::Counters;
 use pen_dsr::engine::{Engine, Station};
 use pen_dsr::lb::Tables;
 use pen_dsr::lb::flow::{Memory, Shape};
-use pen_dsr::os::Program;
+use pen_dsr::os::{Interface, Program};
 use pen_dsr::verdict::{DropReason, Verdict};
+use pen_dsr::wire::ether::Mac;
 use pen_dsr::xdp::Action;
 use pen_dsr::xdp::image::{Image, Lists};
 
@@ -19,6 +20,11 @@ use crate::golden::config::SEED;
 const LONGEST: usize = 3072;
 /// And what is no Ethernet frame.
 const SHORTEST: usize = 14;
+
+/// An interface that there is not: nothing is attached.
+fn nowhere() -> Interface {
+    Interface::virtual_port("none", Mac([2, 0, 0, 0, 0, 1]))
+}
 
 /// The two.
 pub struct Bench {
@@ -32,7 +38,7 @@ impl Bench {
     /// Both decide by `tables`. `None`, and a line that says why, where the kernel does not let us.
     pub fn new(name: &str, tables: Tables, station: Station) -> Option<Bench> {
         let shape = Shape::of(1 << 16);
-        let mut program = match Program::load("none", shape, None) {
+        let mut program = match Program::load(&nowhere(), shape, None) {
             Ok(program) => program,
             Err(e) => {
                 println!("SKIPPED xdp::{name}: {e}");

@@ -40,4 +40,4 @@ pub use packet::{
 pub use privileges::drop_privileges;
 pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;
-pub use xdp::{KernelFlows, Program, Walk, has_hardware};
+pub use xdp::{KernelFlows, Program, Walk, has_hardware, has_program};

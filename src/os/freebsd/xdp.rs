@@ -1,14 +1,15 @@
 //! There is no XDP on FreeBSD: netmap(4) is what it has instead.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::lb::acl::Acl;
 use crate::lb::flow::{Elsewhere, Record, Shape, Tag};
+use crate::os::Interface;
 use crate::xdp::image::Image;
 use crate::xdp::layout::{OpenerKey, Totals, Traffic};
-use crate::xdp::{Action, Attached};
+use crate::xdp::{Action, Attached, Pin};
 
 /// A program that cannot be.
 pub enum Program {}
@@ -20,6 +21,11 @@ pub enum KernelFlows {}
 #[derive(Default)]
 pub struct Walk(());
 
+/// No interface has one.
+pub fn has_program(_index: u32) -> bool {
+    false
+}
+
 /// Asked for XDP alone.
 pub fn has_hardware(_interface: &str) -> bool {
     false
@@ -30,7 +36,7 @@ impl Program {
     ///
     /// # Errors
     /// Always.
-    pub fn load(_interface: &str, _shape: Shape, _pin: Option<&Path>) -> io::Result<Program> {
+    pub fn load(_interface: &Interface, _shape: Shape, _pin: Option<Pin<'_>>) -> io::Result<Program> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "XDP is Linux's: say --driver netmap"))
     }
 

@@ -44,4 +44,4 @@ pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };
 pub use waiter::Waiter;
-pub use xdp::{KernelFlows, Program, Walk};
+pub use xdp::{KernelFlows, Program, Walk, has_program};

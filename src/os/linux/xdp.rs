@@ -2,12 +2,15 @@
 
 mod flows;
 mod pins;
+mod present;
 mod raw;
 
 use std::error::Error;
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -21,18 +24,20 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::lb::acl::Acl;
 use crate::lb::flow::Shape;
+use crate::os::Interface;
 use crate::xdp::image::{Image, permits};
-use crate::xdp::layout::{Chunk, Opener, OpenerKey, PermitKey, Totals, Traffic};
-use crate::xdp::{Action, Attached};
+use crate::xdp::layout::{Chunk, Identity, Opener, OpenerKey, PermitKey, Totals, Traffic};
+use crate::xdp::{Action, Attached, Pin};
 pub use flows::{KernelFlows, Walk};
 use pins::Pins;
+pub use present::has_program;
 
 /// What scripts/bpf has made of src/bpf.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/dsr.bpf.o");
 /// The name of the program in it.
 const PROGRAM: &str = "dsr";
 /// The maps, which stay when the process ends if they are pinned.
-const MAPS: [&str; 8] = ["tables", "permits", "flows", "nursery", "openers", "alive", "totals", "counters"];
+const MAPS: [&str; 9] = ["tables", "permits", "flows", "nursery", "openers", "identity", "alive", "totals", "counters"];
 /// BPF_F_INNER_MAP (linux/bpf.h): an inner array may have any number of elements.
 const INNER_MAP: u32 = 1 << 12;
 
@@ -55,16 +60,21 @@ pub struct Program {
 }
 
 impl Program {
-    /// Loads the program, with room for flows as `shape` says. With `pin`, its maps are in a folder for `interface` in that
-    /// one, which is on a BPF file system; those that a process before this one has left there are taken over.
+    /// Loads the program for `interface`, with room for flows as `shape` says. With `pin`, its maps are in a folder of their
+    /// own in that one; those that a process before this one has left there are taken over.
     ///
     /// # Errors
     /// The system's, and what to do: not permitted, a kernel that is too old, a folder that is on no BPF file system.
-    pub fn load(interface: &str, shape: Shape, pin: Option<&Path>) -> io::Result<Program> {
+    pub fn load(interface: &Interface, shape: Shape, pin: Option<Pin<'_>>) -> io::Result<Program> {
         if cfg!(target_endian = "big") {
             return Err(io::Error::new(ErrorKind::Unsupported, "the program is for little-endian processors"));
         }
-        let pins = pin.map(|folder| Pins::open(folder, interface, shape)).transpose()?;
+        let namespace = fs::metadata("/proc/self/ns/net").map_or(0, |metadata| metadata.ino());
+        let key = pin.as_ref().map_or(0, |pin| pin.key);
+        let identity = Identity { key, namespace, interface: interface.index, unused: 0 };
+        let open =
+            |pin: Pin<'_>| Pins::open(pin.folder, &interface.name, shape, pin.keeps.then_some(identity), identity);
+        let pins = pin.map(open).transpose()?;
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("flows", shape.main_entries() as u32);
         loader.map_max_entries("nursery", shape.nursery_entries() as u32);
@@ -81,6 +91,11 @@ impl Program {
             refused("the kernel does not take the program", &e)
         })?;
         let mut map = |name: &str| ebpf.take_map(name).ok_or_else(|| broken(&format!("there is no map {name}")));
+        let mut own: Array<MapData, [u8; size_of::<Identity>()]> = map("identity")?.try_into().map_err(wrong)?;
+        if let Ok(bytes) = identity.as_bytes().try_into() {
+            let bytes: [u8; size_of::<Identity>()] = bytes;
+            own.set(0, bytes, 0).map_err(wrong)?;
+        }
         let flows = KernelFlows::new(&map("flows")?, &map("nursery")?)?;
         let tables = map("tables")?;
         let tables_fd = match &tables {
@@ -339,7 +354,7 @@ fn not_attached(mode: Attached, e: &(dyn Error + 'static)) -> io::Error {
     let what = format!("the program cannot be attached ({})", mode.name());
     let remedy = match (errno(e), mode) {
         (Some(libc::EBUSY | libc::EEXIST), _) => {
-            "another program is attached there: ip link set dev IF xdp off, or bpftool link detach"
+            "another program is attached there (bpftool net): remove the folder that it is pinned in, or bpftool link detach id N"
         }
         (Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE), Attached::Native) => {
             "the interface's driver does not take it (a look into dmesg may tell why): --xdp-mode generic"

@@ -1,14 +1,21 @@
 //! What of bpf(2) the library has not.
 
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::xdp::Action;
 
 // Commands, from linux/bpf.h.
 const MAP_DELETE_ELEM: libc::c_int = 3;
+const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
+const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
+/// BPF_LINK_TYPE_XDP.
+const LINK_TYPE_XDP: u32 = 6;
 
 /// Bytes that the program may add to a frame; it adds none.
 const SPARE: usize = 256;
@@ -79,6 +86,54 @@ pub(super) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     // SAFETY: `element` is laid out as the command wants, and its key, a u32 as arrays have them, outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_DELETE_ELEM, &raw const element, size_of::<Element>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The part of `union bpf_attr` for a pinned object.
+#[repr(C)]
+#[derive(Default)]
+struct Pinned {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info`, as far as it is about XDP.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    prog_id: u32,
+    unused: u32,
+    ifindex: u32,
+    more: [u32; 15],
+}
+
+/// The number of the interface that the link that is pinned at `path` is attached to; `None`: there is none, or its interface
+/// has gone.
+pub(super) fn linked_interface(path: &Path) -> Option<u32> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let pinned = Pinned { pathname: path.as_ptr() as u64, ..Pinned::default() };
+    // SAFETY: `pinned` is laid out as the command wants, and its path outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw const pinned, size_of::<Pinned>()) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: a descriptor that was just opened, and that nobody else has.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut found = LinkInfo::default();
+    let mut info =
+        Info { bpf_fd: link.as_raw_fd() as u32, info_len: size_of::<LinkInfo>() as u32, info: &raw mut found as u64 };
+    // SAFETY: `info` is laid out as the command wants; what it points to is of the size said, writable, and outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, &raw mut info, size_of::<Info>()) };
+    (result >= 0 && found.kind == LINK_TYPE_XDP && found.ifindex != 0).then_some(found.ifindex)
 }
 
 /// Keys and values.
