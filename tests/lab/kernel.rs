@@ -145,6 +145,57 @@ fn what_is_pinned_serves_all_while_the_process_is_dead() {
 }
 
 #[test]
+fn nobody_starts_beside_a_program_that_was_left_and_nobody_takes_anothers_over() {
+    let name = "kernel::nobody_starts_beside_a_program_that_was_left_and_nobody_takes_anothers_over";
+    if skipped_unless_xdp(name) {
+        return;
+    }
+    lab(name, &["--backends", "1"], &[], |lab| {
+        let pins = match BpfFolder::mount(lab) {
+            Ok(folder) => folder,
+            Err(why) => return skipped(name, &format!("no BPF file system can be mounted: {why}")),
+        };
+        let (folder, flows, other) = (pins.0.display().to_string(), lab.path("flows"), lab.path("other"));
+        let words = ["--xdp-pin", &folder, "--flow-file", &flows, "--flow-entries", "65536"];
+        let words = [&words[..], &[VIP4, BACKENDS[0]]].concat();
+        let try_start =
+            |driver, words: &[&str]| lab.try_run("lb", &[&[PEN_DSR, "-i", "eth0", "--driver", driver], words].concat());
+        let mut first = lab.balancer(&words, 1);
+        let (status, said) =
+            try_start("xdp", &words.iter().map(|w| if *w == flows { &other } else { w }).collect::<Vec<_>>());
+        assert!(!status.success() && said.contains("another process has"), "{status}: {said}");
+        first.signal(Signal::SIGTERM);
+        first.end();
+
+        for (driver, code) in [("auto", 78), ("ring", 78), ("packet", 78), ("xdp", 69)] {
+            let (status, said) = try_start(driver, &[VIP4, BACKENDS[0]]);
+            assert_eq!(status.code(), Some(code), "{driver}: {said}");
+            assert!(said.contains("pinned in"), "{driver}: {said}");
+        }
+        // The interface has another name now, and another one has its name.
+        lab.run("lb", &["ip", "link", "set", "eth0", "down", "name", "old0"]);
+        lab.run(
+            "lb",
+            &["ip", "link", "add", "eth0", "address", "02:00:00:00:00:0f", "type", "veth", "peer", "name", "eth1"],
+        );
+        let (status, said) = try_start("xdp", &words);
+        assert_eq!(status.code(), Some(69), "{said}");
+        assert!(said.contains("at work at another interface"), "{said}");
+        // With another flow file its numbers mean nothing: it begins anew.
+        lab.run("lb", &["ip", "link", "delete", "eth0"]);
+        lab.run("lb", &["ip", "link", "set", "old0", "name", "eth0", "up"]);
+        fs::remove_file(&flows).expect("the flow file");
+        let second = lab.balancer(&words, 1);
+        assert!(
+            second.output().contains("and is removed") && !second.output().contains("going on"),
+            "{}",
+            second.output()
+        );
+        drop(second);
+    });
+}
+
+#[test]
 fn without_pins_nothing_stays_attached_however_it_ends() {
     let name = "kernel::without_pins_nothing_stays_attached_however_it_ends";
     if skipped_unless_xdp(name) {

@@ -68,9 +68,21 @@ fn another_user_keeps_the_capabilities_that_its_driver_needs() {
 
 #[test]
 fn an_interface_that_goes_away_is_waited_for() {
-    lab("life::an_interface_that_goes_away_is_waited_for", &["--backends", "1"], &["nginx", "curl"], |lab| {
+    waited_for("life::an_interface_that_goes_away_is_waited_for", &[]);
+}
+
+#[test]
+fn it_is_also_by_another_user() {
+    waited_for("life::it_is_also_by_another_user", &["-u", "nobody"]);
+}
+
+fn waited_for(name: &str, options: &[&str]) {
+    lab(name, &["--backends", "1"], &["nginx", "curl"], |lab| {
+        if skipped_for_want_of_users(name) {
+            return;
+        }
         let _web = lab.nginx("be1", b"");
-        let balancer = lab.balancer(&[VIP4, BACKENDS[0]], 1);
+        let balancer = lab.balancer(&[options, &[VIP4, BACKENDS[0]]].concat(), 1);
         lab.run("lb", &["ip", "link", "delete", "eth0"]);
         balancer.wait_for("the loss to be noticed", |log| log.contains("eth0 has gone"));
         lab.run(
