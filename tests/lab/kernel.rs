@@ -162,7 +162,7 @@ fn nobody_starts_beside_a_program_that_was_left_and_nobody_takes_anothers_over()
             |driver, words: &[&str]| lab.try_run("lb", &[&[PEN_DSR, "-i", "eth0", "--driver", driver], words].concat());
         let mut first = lab.balancer(&words, 1);
         let (status, said) =
-            try_start("xdp", &words.iter().map(|w| if *w == flows { &other } else { w }).collect::<Vec<_>>());
+            try_start("xdp", &words.iter().map(|w| if *w == flows { other.as_str() } else { *w }).collect::<Vec<_>>());
         assert!(!status.success() && said.contains("another process has"), "{status}: {said}");
         first.signal(Signal::SIGTERM);
         first.end();
