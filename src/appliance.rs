@@ -64,6 +64,8 @@ pub struct Appliance {
     last_failure: Option<Failure>,
     /// Has it been said that frames come with unfinished checksums?
     finishing: bool,
+    /// How often it has been said that a queue took nothing.
+    gave_up: u64,
     /// How many looks in a row have found a tx ring that nothing is taken from.
     stuck: u32,
 }
@@ -101,6 +103,7 @@ impl Appliance {
             peer_heard: None,
             broken: None,
             finishing: false,
+            gave_up: 0,
             stuck: 0,
             drives: Drives::default(),
             director,
@@ -234,6 +237,7 @@ impl Appliance {
         let counters = self.counters();
         self.director.observe(&counters.flows);
         self.note_finishing(&counters);
+        self.note_giving_up(&counters);
         let found = Ground::find(&self.config.process).ok();
         if self.serving.is_none() {
             if let Some(ground) = found {
@@ -292,6 +296,17 @@ impl Appliance {
                 "{}: frames come with checksums that their sender left to the hardware; they are finished here, which takes time: {}",
                 self.ground.name(),
                 os::CHECKSUM_REMEDY
+            );
+        }
+    }
+
+    /// Says that a worker of the driver ring sends in a slower way from now on.
+    fn note_giving_up(&mut self, counters: &Counters) {
+        let before = std::mem::replace(&mut self.gave_up, counters.gave_up.get());
+        if self.gave_up > before {
+            warn!(
+                "{}: a tx queue took nothing from AF_XDP; what waited there counts as not sent, and its worker sends by packet sockets until the interface was down",
+                self.ground.name()
             );
         }
     }

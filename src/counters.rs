@@ -180,6 +180,8 @@ pub struct Counters {
     pub finished: Counter,
     /// 1 while there is a tx ring that nothing is taken from (netmap).
     pub stuck: Counter,
+    /// How often a worker's frames went over to a slower way to leave by, as a queue took nothing (mapped rings).
+    pub gave_up: Counter,
 }
 
 impl Counters {
@@ -205,6 +207,7 @@ impl Counters {
             ring_errors: Counter::default(),
             finished: Counter::default(),
             stuck: Counter::default(),
+            gave_up: Counter::default(),
         }
     }
 

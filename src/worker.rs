@@ -124,6 +124,7 @@ fn record(port: &mut impl Port, engine: &Engine, recorded: &mut Tally) {
     counters.bad_slots.add(tally.bad_slots.saturating_sub(recorded.bad_slots));
     counters.ring_errors.add(tally.ring_errors.saturating_sub(recorded.ring_errors));
     counters.finished.add(tally.finished.saturating_sub(recorded.finished));
+    counters.gave_up.add(tally.gave_up.saturating_sub(recorded.gave_up));
     counters.stuck.set(u64::from(tally.stuck));
     *recorded = tally;
 }

@@ -160,7 +160,7 @@ impl Appliance {
         for (number, port) in ports.iter().enumerate() {
             if let Some(why) = port.slow() {
                 info!(
-                    "{name}: worker {number} sends small frames by packet sockets, too, as AF_XDP cannot be had: {why}"
+                    "{name}: worker {number} sends small frames by packet sockets, too, not by AF_XDP, which is faster: {why}"
                 );
             }
         }

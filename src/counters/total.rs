@@ -38,6 +38,7 @@ impl Counters {
             ring_errors,
             finished,
             stuck,
+            gave_up,
         } = self;
         received.add_to(&total.received);
         transmitted.add_to(&total.transmitted);
@@ -59,6 +60,7 @@ impl Counters {
             (ring_errors, &total.ring_errors),
             (finished, &total.finished),
             (stuck, &total.stuck),
+            (gave_up, &total.gave_up),
         ] {
             all.add(one.get());
         }

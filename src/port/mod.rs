@@ -56,6 +56,8 @@ pub struct Tally {
     pub ring_errors: u64,
     /// Is there a ring that has had no room for a while, and has none now (netmap)?
     pub stuck: bool,
+    /// How often frames went over to a slower way to leave by, as nothing was taken from the faster one (mapped rings).
+    pub gave_up: u64,
     /// Not lost: they came with unfinished checksums, which were finished (netmap).
     pub finished: u64,
 }

@@ -40,6 +40,8 @@ const LOOK_ASIDE: usize = 512;
 const ERRORS: u32 = 8;
 /// How soon the system is asked again whether it has room for what it had none for.
 const HELD_UP: Duration = Duration::from_millis(1);
+/// How long nothing may be taken of what waits for room.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a port on a ring needs of the system, beside the ring itself.
 pub trait Calls {
@@ -65,8 +67,11 @@ pub trait Calls {
     /// Sends what has waited for room.
     fn push_on(&mut self);
 
-    /// Does something wait for room?
-    fn is_held_up(&self) -> bool;
+    /// Does something wait for room? Then how many frames the system has taken so far, modulo 2^32.
+    fn held_up(&self) -> Option<u32>;
+
+    /// Nothing is taken any more: what waits counts as refused, and the next frames leave another way.
+    fn give_up(&mut self);
 
     /// Waits for a frame, for `wake`, or until `until`; `None` waits for ever.
     ///
@@ -96,6 +101,10 @@ pub struct RingPort<C = RingSocket> {
     /// What is to be sent.
     outgoing: Vec<Outgoing>,
     tally: Tally,
+    /// While something waits for room: how many frames were taken, and since when no more.
+    stalled: Option<(u32, Instant)>,
+    /// How long that may last.
+    patience: Duration,
     /// May a frame wait aside? They are rare, and looking costs a system call.
     aside_waits: bool,
     /// Frames and looks in vain since the last look aside.
@@ -129,7 +138,7 @@ pub fn open(
 
 impl RingPort {
     /// Why small frames leave by no faster way than the others, if so.
-    pub fn slow(&self) -> Option<&io::Error> {
+    pub fn slow(&self) -> Option<&str> {
         self.calls.slow()
     }
 }
@@ -144,6 +153,8 @@ impl<C: Calls> RingPort<C> {
             used: 0,
             outgoing: Vec::with_capacity(BATCH),
             tally: Tally::default(),
+            stalled: None,
+            patience: PATIENCE,
             aside_waits: true,
             since_aside: 0,
         }
@@ -236,15 +247,35 @@ impl<C: Calls> RingPort<C> {
         let result = if !self.outgoing.is_empty() {
             self.transmit()
         } else {
-            if self.calls.is_held_up() {
+            if self.calls.held_up().is_some() {
                 self.calls.push_on();
             }
             Ok(())
         };
+        match self.calls.held_up() {
+            Some(taken) => self.watch(taken),
+            None => self.stalled = None,
+        }
         self.outgoing.clear();
         self.used = 0;
         self.slots.release();
         result
+    }
+
+    /// Frames wait for room, of which so many were `taken`: gives up a queue that takes nothing for too long.
+    #[cold]
+    fn watch(&mut self, taken: u32) {
+        let now = Instant::now();
+        match self.stalled {
+            Some((before, since)) if before == taken => {
+                if now.duration_since(since) >= self.patience {
+                    self.calls.give_up();
+                    self.stalled = None;
+                    self.tally.gave_up += 1;
+                }
+            }
+            _ => self.stalled = Some((taken, now)),
+        }
     }
 
     fn transmit(&mut self) -> io::Result<()> {
@@ -310,7 +341,7 @@ impl<C: Calls> Port for RingPort<C> {
     }
 
     fn wait(&mut self, until: Option<Instant>) -> io::Result<()> {
-        let until = if self.calls.is_held_up() {
+        let until = if self.calls.held_up().is_some() {
             let soon = Instant::now() + HELD_UP;
             Some(until.map_or(soon, |until| until.min(soon)))
         } else {
@@ -351,8 +382,12 @@ impl Calls for RingSocket {
         RingSocket::push_on(self);
     }
 
-    fn is_held_up(&self) -> bool {
-        RingSocket::is_held_up(self)
+    fn held_up(&self) -> Option<u32> {
+        RingSocket::held_up(self)
+    }
+
+    fn give_up(&mut self) {
+        RingSocket::give_up(self);
     }
 
     fn take_refused(&mut self) -> u64 {

@@ -51,10 +51,15 @@ fn frame(near: MacBytes, number: u64, length: usize) -> Vec<u8> {
 
 /// Runs `body` with a port for each of `workers` on a wire with this MTU.
 fn on_wire(name: &str, mtu: usize, workers: usize, body: impl FnOnce(&mut Bench)) {
+    on_wire_with(name, mtu, "", workers, body);
+}
+
+/// The same, the near end with these `queues` in ip-link(8)'s words.
+fn on_wire_with(name: &str, mtu: usize, queues: &str, workers: usize, body: impl FnOnce(&mut Bench)) {
     if !sandbox::is_inside() {
         return sandbox::enter(name).unwrap_or_else(|why| println!("SKIPPED wire::{name}: {why}"));
     }
-    table::lay_wire(mtu);
+    table::lay_wire_with(mtu, queues);
     let near = Interface::find(table::NEAR).expect("the near end");
     let wanted =
         Wanted { vips: [VIP4, VIP6].map(|vip| vip.parse().expect("an address")).to_vec(), ..Wanted::default() };
@@ -184,6 +189,28 @@ fn workers_share_an_interface_by_flow() {
 }
 
 #[test]
+fn a_worker_without_a_tx_queue_of_its_own_loses_nothing() {
+    let name = "numbered::a_worker_without_a_tx_queue_of_its_own_loses_nothing";
+    on_wire_with(name, 1500, "numrxqueues 2 numtxqueues 1", 2, |bench| {
+        bench.exchange(0..4_000, between(60, 1514));
+        assert!(bench.seen.iter().all(|&seen| seen > 600), "no equal shares: {:?}", bench.seen);
+        let why = bench.ports[1].slow().map(str::to_owned);
+        assert!(why.as_ref().is_some_and(|why| why.contains("has 1 tx queue (")), "{why:?}");
+        // It stays so when the way for small frames is opened again.
+        set("down");
+        for port in &mut bench.ports {
+            port.send(&[0; 60]).expect("counted, no error");
+            port.wait(Some(Instant::now())).expect("a port that works");
+        }
+        bench.lost = 2;
+        assert_eq!(bench.losses(), 2);
+        up();
+        bench.exchange(4_000..8_000, between(60, 1514));
+        assert!(bench.ports[1].slow().is_some());
+    });
+}
+
+#[test]
 fn a_port_goes_on_when_its_interface_was_down() {
     on_wire("numbered::a_port_goes_on_when_its_interface_was_down", 1500, 1, |bench| {
         bench.exchange(0..100, |_| 60);
@@ -195,13 +222,7 @@ fn a_port_goes_on_when_its_interface_was_down() {
             port.wait(Some(Instant::now())).expect("a port that works");
         }
         assert_eq!(bench.losses(), 10);
-        set("up");
-        let running = || Interface::find(table::NEAR).is_ok_and(|near| near.running);
-        let began = Instant::now();
-        while !running() {
-            assert!(began.elapsed() < PATIENCE, "no link");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        up();
         bench.lost = 10;
         bench.exchange(100..300, |_| 60);
     });
@@ -217,6 +238,17 @@ fn a_port_whose_interface_has_gone_says_so() {
         let said = (0..3).find_map(|_| port.send(&[0; 60]).err());
         assert!(said.is_some(), "it sends on nothing");
     });
+}
+
+/// Takes the near end up, and waits for its link.
+fn up() {
+    set("up");
+    let running = || Interface::find(table::NEAR).is_ok_and(|near| near.running);
+    let began = Instant::now();
+    while !running() {
+        assert!(began.elapsed() < PATIENCE, "no link");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn set(state: &str) {

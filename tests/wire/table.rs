@@ -97,9 +97,14 @@ pub fn passes_behind<P: Port, B: FnMut()>(
 
 /// Two ends that speak no IP themselves.
 pub fn lay_wire(mtu: usize) {
+    lay_wire_with(mtu, "");
+}
+
+/// The same, the near end with these `queues` in ip-link(8)'s words.
+pub fn lay_wire_with(mtu: usize, queues: &str) {
     let script = format!(
         "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
-         ip link add {NEAR} address {} mtu {mtu} type veth peer name {FAR} mtu {mtu}
+         ip link add {NEAR} address {} mtu {mtu} {queues} type veth peer name {FAR} mtu {mtu}
          ip link set {NEAR} up
          ip link set {FAR} up",
         pen_dsr::wire::ether::Mac(OWN)

@@ -66,7 +66,7 @@ impl RingSocket {
     }
 
     /// Why small frames leave by no faster way.
-    pub fn slow(&self) -> Option<&io::Error> {
+    pub fn slow(&self) -> Option<&str> {
         match *self {}
     }
 
@@ -75,8 +75,13 @@ impl RingSocket {
         match *self {}
     }
 
-    /// Does something wait for room?
-    pub fn is_held_up(&self) -> bool {
+    /// Does something wait for room? Then how many frames were taken so far.
+    pub fn held_up(&self) -> Option<u32> {
+        match *self {}
+    }
+
+    /// What waits is refused, and the next frames leave another way.
+    pub fn give_up(&mut self) {
         match *self {}
     }
 

@@ -1,6 +1,7 @@
-//! How many queues an interface receives by: `ETHTOOL_GCHANNELS` (linux/ethtool.h). Not from /sys, which shows the network
+//! How many queues an interface receives and sends by: `ETHTOOL_GCHANNELS` (linux/ethtool.h). Not from /sys, which shows the network
 //! namespace of whoever mounted it.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use super::offloads::{Request, ethtool};
@@ -29,13 +30,22 @@ unsafe impl Request for Channels {}
 
 /// The queues that `interface` receives by; 1 if its driver does not say.
 pub fn receive_queues(interface: &str) -> usize {
+    channels(interface).map_or(1, |channels| at_least_one(channels.rx, channels.combined))
+}
+
+/// The queues that `interface` sends by; 1 if its driver does not say.
+pub(super) fn transmit_queues(interface: &str) -> usize {
+    channels(interface).map_or(1, |channels| at_least_one(channels.tx, channels.combined))
+}
+
+fn at_least_one(own: u32, combined: u32) -> usize {
+    (own.saturating_add(combined) as usize).max(1)
+}
+
+fn channels(interface: &str) -> io::Result<Channels> {
     let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
-    let asked =
-        request_socket().and_then(|socket| Ok(ethtool(socket.as_fd(), IfName::new(interface)?, &mut channels)?));
-    match asked {
-        Ok(()) => (channels.rx.saturating_add(channels.combined) as usize).max(1),
-        Err(_) => 1,
-    }
+    ethtool(request_socket()?.as_fd(), IfName::new(interface)?, &mut channels)?;
+    Ok(channels)
 }
 
 #[cfg(test)]
@@ -44,7 +54,8 @@ mod tests {
 
     #[test]
     fn a_driver_that_does_not_say_has_one() {
-        assert_eq!(receive_queues("lo"), 1);
-        assert_eq!(receive_queues("no-such0"), 1);
+        for name in ["lo", "no-such0"] {
+            assert_eq!((receive_queues(name), transmit_queues(name)), (1, 1));
+        }
     }
 }

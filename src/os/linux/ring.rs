@@ -20,9 +20,10 @@ use socket2::SockRef;
 
 use super::filter::{Queue, nothing};
 use super::link::mtu;
+use super::queues::transmit_queues;
 use super::socket::{self, AsideReceiver, FilterControl, attach, bind, set, sieve};
 use super::waiter;
-use super::xsk::XdpSender;
+use super::xsk::{XdpSender, in_words};
 use crate::os::vnet::{TAG_LEN, VNET_HEADER, is_finished};
 use crate::os::{Interface, Ready, RingShape, Wanted};
 
@@ -72,8 +73,16 @@ pub struct RingSocket {
     fast: Fast,
     /// Frames that were refused since somebody asked.
     refused: u64,
-    /// The interface's number and the queue of the way for small frames.
-    place: (u32, u32),
+    place: Place,
+}
+
+/// Where the way for small frames leads to.
+#[derive(Default)]
+struct Place {
+    interface: String,
+    /// The interface's number.
+    index: u32,
+    queue: u32,
 }
 
 /// The way for small frames.
@@ -81,8 +90,8 @@ enum Fast {
     Open(XdpSender),
     /// The interface was down; to be opened again.
     Down,
-    /// It cannot be had.
-    Refused(io::Error),
+    /// It cannot be had, for this reason.
+    Refused(String),
 }
 
 /// Opens so many rings on `interface`, which share the frames that are `wanted` by flow.
@@ -112,7 +121,8 @@ pub fn open_rings(
         sieve(socket, Queue::Mapped, wanted)?;
     }
     for (queue, ring) in (0..).zip(&mut rings) {
-        ring.socket.open_fast(interface.index, queue);
+        ring.socket.place = Place { interface: interface.name.clone(), index: interface.index, queue };
+        ring.socket.open_fast();
     }
     let aside = AsideReceiver::open(interface.index, Queue::Own, wanted)?;
     let mut filtered: Vec<(OwnedFd, Queue)> = sockets.into_iter().map(|socket| (socket, Queue::Mapped)).collect();
@@ -146,7 +156,7 @@ fn open_ring(mut shape: RingShape) -> io::Result<OpenRing> {
     }
     let memory = MmapOptions::new().len(shape.length()).map_raw(&socket)?;
     let (whole, headers) = (AsideReceiver::new(socket)?, Headers::new());
-    let socket = RingSocket { whole, aside: None, headers, fast: Fast::Down, refused: 0, place: (0, 0) };
+    let socket = RingSocket { whole, aside: None, headers, fast: Fast::Down, refused: 0, place: Place::default() };
     Ok(OpenRing { memory, shape, socket })
 }
 
@@ -227,13 +237,12 @@ impl RingSocket {
         self.aside.as_mut().map_or(Ok(None), |aside| aside.receive(buffer))
     }
 
-    fn open_fast(&mut self, index: u32, queue: u32) {
-        self.place = (index, queue);
-        self.fast = XdpSender::open(index, queue).map_or_else(Fast::Refused, Fast::Open);
+    fn open_fast(&mut self) {
+        self.fast = open_fast(&self.place).map_or_else(Fast::Refused, Fast::Open);
     }
 
     /// Why small frames leave by no faster way than the others, if so.
-    pub fn slow(&self) -> Option<&io::Error> {
+    pub fn slow(&self) -> Option<&str> {
         if let Fast::Refused(why) = &self.fast { Some(why) } else { None }
     }
 
@@ -274,10 +283,19 @@ impl RingSocket {
         }
     }
 
-    /// Does something wait for room?
+    /// Does something wait for room? Then how many frames were taken so far, modulo 2^32.
     #[inline]
-    pub fn is_held_up(&self) -> bool {
-        matches!(&self.fast, Fast::Open(fast) if fast.left() > 0)
+    pub fn held_up(&self) -> Option<u32> {
+        let Fast::Open(fast) = &self.fast else { return None };
+        (fast.left() > 0).then(|| fast.taken())
+    }
+
+    /// Nothing is taken any more: what waits is refused, and the next frames leave the other way.
+    #[cold]
+    pub fn give_up(&mut self) {
+        let Fast::Open(fast) = &self.fast else { return };
+        self.refused += u64::from(fast.left());
+        self.fast = Fast::Refused(format!("queue {} takes nothing", self.place.queue));
     }
 
     fn send_by_packets(&mut self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -291,7 +309,14 @@ impl RingSocket {
         // SAFETY: there are as many headers as frames, at most 64 (`send`), and each points to one iovec of `frames`, which,
         // and what it points to, is only read and outlives the call.
         let sent = unsafe { libc::sendmmsg(self.socket().as_raw_fd(), headers, count as c_uint, libc::MSG_DONTWAIT) };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        usize::try_from(sent).map_err(|_| {
+            let e = io::Error::last_os_error();
+            // Its driver begins anew when it is up again, perhaps with other queues: worth another try.
+            if matches!(self.fast, Fast::Refused(_)) && e.raw_os_error() == Some(libc::ENETDOWN) {
+                self.fast = Fast::Down;
+            }
+            e
+        })
     }
 
     /// Waits for a frame, for `wake` to be readable, or until `until`; `None` waits for ever. While nobody waits, a frame's
@@ -321,11 +346,23 @@ impl RingSocket {
     /// a while: it opens the way for small frames again that was lost when the interface was down.
     pub fn take_refused(&mut self) -> u64 {
         if matches!(self.fast, Fast::Down) {
-            let (index, queue) = self.place;
-            self.open_fast(index, queue);
+            self.open_fast();
         }
         std::mem::take(&mut self.refused)
     }
+}
+
+/// Opens the way for small frames, or says why there is none.
+fn open_fast(place: &Place) -> Result<XdpSender, String> {
+    let queues = transmit_queues(&place.interface);
+    if place.queue as usize >= queues {
+        let plural = if queues == 1 { "" } else { "s" };
+        return Err(format!(
+            "it has no tx queue of its own, {} has {queues} tx queue{plural} (ethtool -l)",
+            place.interface
+        ));
+    }
+    XdpSender::open(place.index, place.queue).map_err(|e| in_words(&e, place.queue))
 }
 
 /// The frame behind its virtio_net_hdr `prefixed`, if that says nothing of it, and it is small.

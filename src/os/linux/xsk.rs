@@ -59,10 +59,11 @@ pub(super) struct Kicked {
 }
 
 impl XdpSender {
-    /// One on the queue `queue` of interface number `index`.
+    /// One on the queue `queue` of interface number `index`, which has to be one that it sends by: the kernel takes any that
+    /// there is in either direction, and then nothing out of the ring (net/xdp/xsk.c).
     ///
     /// # Errors
-    /// The system's: a kernel without AF_XDP, no such queue, one that another program has.
+    /// The system's: a kernel without AF_XDP, no such queue, one that another program has; see [`in_words`].
     pub(super) fn open(index: u32, queue: u32) -> io::Result<XdpSender> {
         // SAFETY: socket(2) takes numbers.
         let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
@@ -117,10 +118,16 @@ impl XdpSender {
         true
     }
 
+    /// Frames that the kernel has taken out of the ring, as far as it has told, modulo 2^32.
+    #[inline]
+    pub(super) fn taken(&self) -> u32 {
+        self.transmit.consumer().load(Ordering::Acquire)
+    }
+
     /// Frames in the ring that the kernel has not taken yet, as far as it has told.
     #[inline]
     pub(super) fn left(&self) -> u32 {
-        self.produced.wrapping_sub(self.transmit.consumer().load(Ordering::Acquire))
+        self.produced.wrapping_sub(self.taken())
     }
 
     /// Has the kernel send what is in the ring.
@@ -171,6 +178,19 @@ impl AsFd for XdpSender {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// What it means that there is no sender on the queue `queue`.
+pub(super) fn in_words(e: &io::Error, queue: u32) -> String {
+    let words = match e.raw_os_error() {
+        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)".to_owned(),
+        Some(libc::EBUSY) => format!("another AF_XDP socket, perhaps of another program, has queue {queue}"),
+        Some(libc::EINVAL) => format!("the kernel takes no AF_XDP socket on queue {queue}"),
+        Some(libc::ENOBUFS) => "its memory is more than may be locked (ulimit -l)".to_owned(),
+        Some(libc::EPERM | libc::EACCES) => "AF_XDP sockets take CAP_NET_RAW".to_owned(),
+        _ => "no AF_XDP socket".to_owned(),
+    };
+    format!("{words}: {e}")
 }
 
 /// A ring of `T` that is shared with the kernel: who puts in counts one number up, who takes out the other.

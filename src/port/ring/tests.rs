@@ -36,6 +36,22 @@ struct System {
     /// Slots that were the kernel's when something was sent.
     free_when_sent: Vec<usize>,
     memory: Option<*mut u8>,
+    /// Only so many frames leave by each call, if so; the others wait.
+    room: Option<usize>,
+    waiting: VecDeque<Vec<u8>>,
+    /// Frames that had waited and have left.
+    taken: u32,
+    refused: u64,
+    /// Until when the port has waited last.
+    until: Option<Instant>,
+}
+
+impl System {
+    fn push_on(&mut self) {
+        let count = self.room.unwrap_or(usize::MAX).min(self.waiting.len());
+        self.sent.extend(self.waiting.drain(..count));
+        self.taken = self.taken.wrapping_add(count as u32);
+    }
 }
 
 struct Socket(Rc<RefCell<System>>);
@@ -68,6 +84,11 @@ impl Calls for Socket {
             let free = (0..SHAPE.slots()).filter(|&slot| status(memory, slot) == 0).count();
             system.free_when_sent.push(free);
         }
+        if system.room.is_some() {
+            system.waiting.extend(frames.iter().map(|frame| frame.to_vec()));
+            system.push_on();
+            return Ok(frames.len());
+        }
         for (n, frame) in frames.iter().enumerate() {
             let refused = system.refuses.iter().find(|(last, _)| frame.last() == Some(last)).copied();
             match refused {
@@ -79,13 +100,23 @@ impl Calls for Socket {
         Ok(frames.len())
     }
 
-    fn push_on(&mut self) {}
-
-    fn is_held_up(&self) -> bool {
-        false
+    fn push_on(&mut self) {
+        self.0.borrow_mut().push_on();
     }
 
-    fn wait(&mut self, _wake: BorrowedFd<'_>, _until: Option<Instant>) -> io::Result<Ready> {
+    fn held_up(&self) -> Option<u32> {
+        let system = self.0.borrow();
+        (!system.waiting.is_empty()).then_some(system.taken)
+    }
+
+    fn give_up(&mut self) {
+        let mut system = self.0.borrow_mut();
+        system.refused += system.waiting.drain(..).count() as u64;
+        system.room = None;
+    }
+
+    fn wait(&mut self, _wake: BorrowedFd<'_>, until: Option<Instant>) -> io::Result<Ready> {
+        self.0.borrow_mut().until = until;
         Ok(Ready { aside: !self.0.borrow().aside.is_empty(), ..Ready::default() })
     }
 
@@ -96,7 +127,7 @@ impl Calls for Socket {
     }
 
     fn take_refused(&mut self) -> u64 {
-        0
+        std::mem::take(&mut self.0.borrow_mut().refused)
     }
 }
 
@@ -323,6 +354,71 @@ fn a_port_whose_interface_has_gone_says_so_and_holds_nothing() {
     assert_eq!(model.drive().unwrap_err().raw_os_error(), Some(libc::ENXIO));
     assert_eq!(model.port.tally().send_failed, 3);
     assert!((0..4).all(|slot| status(model.memory, slot) == 0));
+}
+
+#[test]
+fn a_queue_that_takes_nothing_is_given_up_and_what_waited_there_is_counted() {
+    let mut model = Model::new();
+    model.port.patience = Duration::ZERO;
+    // Some leave, then none any more; those that come meanwhile wait, too.
+    model.system.borrow_mut().room = Some(2);
+    assert!((0..3).all(|n| model.arrive(&frame(n, 60))));
+    assert_eq!(model.drive().unwrap(), 3);
+    model.system.borrow_mut().room = Some(0);
+    assert!((3..5).all(|n| model.arrive(&frame(n, 60))));
+    assert_eq!(model.drive().unwrap(), 2);
+    let tally = model.port.tally();
+    assert_eq!((tally.send_failed, tally.gave_up), (3, 1));
+    // What comes then leaves the other way, and nobody asks for room any more.
+    assert!((5..8).all(|n| model.arrive(&frame(n, 60))));
+    assert_eq!(model.drive().unwrap(), 3);
+    assert_eq!(model.sent(), [0, 1, 5, 6, 7].map(|n| frame(n, 60)));
+    model.port.wait(None).unwrap();
+    assert_eq!(model.system.borrow().until, None);
+    assert_eq!(model.port.tally(), tally);
+}
+
+#[test]
+fn a_queue_that_nothing_more_is_sent_by_is_given_up_too() {
+    let mut model = Model::new();
+    model.port.patience = Duration::ZERO;
+    model.system.borrow_mut().room = Some(0);
+    assert!(model.arrive(&frame(1, 60)));
+    assert_eq!(model.drive().unwrap(), 1);
+    model.port.wait(None).unwrap();
+    assert!(model.system.borrow().until.is_some(), "it looks again");
+    assert_eq!(model.drive().unwrap(), 0);
+    let tally = model.port.tally();
+    assert_eq!((tally.send_failed, tally.gave_up), (1, 1));
+}
+
+#[test]
+fn a_queue_that_takes_a_little_loses_nothing() {
+    let mut model = Model::new();
+    model.port.patience = Duration::ZERO;
+    model.system.borrow_mut().room = Some(1);
+    let frames: Vec<Vec<u8>> = (0..8).map(|n| frame(n, 60)).collect();
+    assert!(frames.iter().all(|frame| model.arrive(frame)));
+    for _ in &frames {
+        model.drive().unwrap();
+    }
+    assert_eq!(model.sent(), frames);
+    assert_eq!(model.port.tally(), Tally::default());
+}
+
+#[test]
+fn a_queue_that_takes_nothing_for_a_moment_loses_nothing() {
+    let mut model = Model::new();
+    model.port.patience = Duration::MAX;
+    model.system.borrow_mut().room = Some(0);
+    assert!((0..4).all(|n| model.arrive(&frame(n, 60))));
+    for _ in 0..100 {
+        model.drive().unwrap();
+    }
+    model.system.borrow_mut().room = Some(64);
+    model.drive().unwrap();
+    assert_eq!(model.sent(), [0, 1, 2, 3].map(|n| frame(n, 60)));
+    assert_eq!(model.port.tally(), Tally::default());
 }
 
 #[test]
