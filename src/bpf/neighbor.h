@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Answers to who asks for a VIP's MAC, for as long as the process that else gives them says nothing: as it would (src/wire/arp.rs,
- * src/wire/nd.rs). Anything out of the ordinary is passed on.
+ * Answers to who asks for a VIP's MAC, for as long as the process that else gives them says nothing: as it would
+ * (src/wire/arp.rs, src/wire/nd.rs). Anything out of the ordinary is passed on.
  */
 #ifndef PEN_DSR_NEIGHBOR_H
 #define PEN_DSR_NEIGHBOR_H
@@ -51,7 +51,8 @@ static __always_inline int is_vip(void *map, const struct head *head, struct pac
 	return find_service(map, head, packet, 0) != 0;
 }
 
-static __always_inline enum verdict answer_arp(void *map, const struct head *head, struct ethhdr *eth, void *at, void *end)
+static __always_inline enum verdict answer_arp(void *map, const struct head *head, struct ethhdr *eth, void *at,
+					       void *end)
 {
 	struct arp_message *arp = at;
 	struct packet asked = { .family = 4 };
@@ -89,8 +90,8 @@ static __always_inline __u16 nd_checksum(struct ipv6hdr *ip, struct nd_message *
 	return ~sum;
 }
 
-static __always_inline enum verdict answer_solicitation(void *map, const struct head *head, struct ethhdr *eth, void *at,
-							void *end)
+static __always_inline enum verdict answer_solicitation(void *map, const struct head *head, struct ethhdr *eth,
+							void *at, void *end)
 {
 	struct ipv6hdr *ip = at;
 	struct nd_message *message = (void *)(ip + 1);
@@ -99,7 +100,9 @@ static __always_inline enum verdict answer_solicitation(void *map, const struct 
 	__u16 asker[3];
 
 	/* Such frames are long enough to need no padding. */
-	if ((void *)(message + 1) > end || (void *)(message + 1) + 1 <= end || ip->version != 6 || ip->nexthdr != IPPROTO_ICMPV6 || ip->hop_limit != ND_HOPS ||
+	if ((void *)(message + 1) > end || (void *)(message + 1) + 1 <= end)
+		return PASS;
+	if (ip->version != 6 || ip->nexthdr != IPPROTO_ICMPV6 || ip->hop_limit != ND_HOPS ||
 	    ip->payload_len != bpf_htons(sizeof(*message)))
 		return PASS;
 	if (message->type != ND_SOLICITATION || message->code || message->option != ND_SOURCE_MAC ||
@@ -108,7 +111,9 @@ static __always_inline enum verdict answer_solicitation(void *map, const struct 
 	__builtin_memcpy(source, &ip->saddr, 16);
 	__builtin_memcpy(asker, message->mac, ETH_ALEN);
 	__builtin_memcpy(asked.vip, message->target, 16);
-	if ((source[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) || !(source[0] | source[1] | source[2] | source[3]))
+	if ((source[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000))
+		return PASS;
+	if (!(source[0] | source[1] | source[2] | source[3]))
 		return PASS;
 	if (!is_strangers(head, asker) || !is_vip(map, head, &asked))
 		return PASS;
