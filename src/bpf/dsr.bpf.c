@@ -86,6 +86,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	struct packet packet = {};
 	struct backend *backend = 0;
 	struct shortcut *shortcut;
+	__u64 *upheaval, before;
 	struct service *service;
 	enum verdict verdict;
 	int is_settled = 0, to_us, i;
@@ -137,9 +138,12 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	now = coarse_ns() >> TICK_SHIFT;
 	place = shortcut_of(&packet);
 	shortcut = bpf_map_lookup_elem(&shortcuts, &place);
-	if (!shortcut)
+	upheaval = bpf_map_lookup_elem(&upheavals, &place);
+	if (!shortcut || !upheaval)
 		return PASS;
-	if (shortcut->version == head->version && shortcut->tick == now && is_like(&shortcut->packet, &packet)) {
+	before = *(volatile __u64 *)upheaval;
+	if (shortcut->version == head->version && shortcut->tick == now && shortcut->upheavals == before &&
+	    is_like(&shortcut->packet, &packet)) {
 		forward(eth, shortcut->mac, head->back, length, shortcut->backend, shortcut->vip);
 		return TRANSMIT;
 	}
@@ -149,7 +153,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	if (!service)
 		return PASS;
 	if (packet.signal != SIGNAL_SEGMENT && packet.signal != SIGNAL_DATAGRAM)
-		shortcut->version = 0;
+		__sync_fetch_and_add(upheaval, 1);
 	verdict = steer(map, head, service, &packet, now, total, &number, &backend, &is_settled);
 	if (verdict != TRANSMIT || !backend)
 		return verdict;
@@ -157,6 +161,7 @@ static __always_inline enum verdict decide(void *data, void *end, __u64 length, 
 	if (is_settled && !(total->transmitted.frames & 3)) {
 		shortcut->packet = packet;
 		shortcut->version = head->version;
+		shortcut->upheavals = before;
 		shortcut->tick = now;
 		shortcut->backend = number;
 		shortcut->vip = service->vip;

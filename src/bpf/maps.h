@@ -54,6 +54,7 @@ struct {
 struct shortcut {
 	struct packet packet;
 	__u64 version;
+	__u64 upheavals;
 	__u32 tick;
 	__u32 backend;
 	__u32 vip;
@@ -95,8 +96,19 @@ struct {
 } counters SEC(".maps");
 
 /*
+ * Counted up by each packet that opens or ends a flow, in the place where packets like it would have a short way: short ways
+ * from before do not count any more, on whatever processor.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SHORTCUTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} upheavals SEC(".maps");
+
+/*
  * Short ways, each processor's own: what becomes of packets like one that was decided about within the same tick, if
- * nothing but their number would change. Any other packet of the flow takes the short way away again.
+ * nothing but their number would change.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

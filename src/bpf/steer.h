@@ -95,7 +95,7 @@ static __always_inline __u8 stage_after(__u8 stage, __u8 signal, int proven)
 static __always_inline int refresh(const struct head *head, struct flow *flow, __u64 tag, __u8 signal, int is_new,
 				   __u32 now)
 {
-	int proven = !is_new && (!is_young(flow->stage) || now - flow->seen >= head->proof);
+	int proven = !is_new && (!is_young(flow->stage) || (__s32)(now - flow->seen) >= (__s32)head->proof);
 	__u8 stage = stage_after(flow->stage, signal, proven);
 
 	if (is_new && stage >= STAGE_YOUNG) {

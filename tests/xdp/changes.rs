@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use pen_dsr::counters::Counters;
 use pen_dsr::engine::{Engine, Station};
 use pen_dsr::lb::acl::{Acl, Action, Rule};
@@ -108,6 +110,19 @@ fn frame(random: &mut Random) -> Vec<u8> {
     frame
 }
 
+/// Those that this thread may run on.
+fn processors() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).expect("processors");
+    (0..CpuSet::count()).filter(|&n| set.is_set(n).unwrap_or(false)).collect()
+}
+
+/// Goes on with the `n`-th of `processors`.
+fn turn(n: usize, processors: &[usize]) {
+    let mut set = CpuSet::new();
+    set.set(processors[n]).expect("a processor");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("a processor that there is");
+}
+
 #[test]
 fn flows_fare_alike_through_every_change_of_the_tables() {
     let mut random = Random::new(7, 7);
@@ -119,6 +134,7 @@ fn flows_fare_alike_through_every_change_of_the_tables() {
     let counters = Arc::new(Counters::new(BACKENDS, VIPS.len()));
     let mut alone = Engine::new(station, Arc::new(first), SEED, memory, counters, Instant::now());
     let (mut changes, mut in_kernel) = (0, 0);
+    let processors = processors();
     for step in 0..STEPS {
         if random.permille(5) {
             bench.beat();
@@ -128,6 +144,10 @@ fn flows_fare_alike_through_every_change_of_the_tables() {
             alone.install(tables);
             // What waited for a backend leaves by both.
             assert_eq!(Bench::fetch(&mut bench.engine), Bench::fetch(&mut alone), "step {step}, change {changes}");
+        }
+        if random.permille(20) {
+            // What one processor remembers must not mislead another.
+            turn(random.below(processors.len()), &processors);
         }
         let frame = frame(&mut random);
         let (is, by_program) = bench.show(&frame);
