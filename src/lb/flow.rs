@@ -26,7 +26,7 @@ pub use timeouts::Timeouts;
 
 use memory::{Entry, Set, WAYS};
 use shortcut::Shortcuts;
-use timeouts::Limits;
+use timeouts::{Limits, ticks_of, time_of};
 
 use crate::counters::FlowCounters;
 use std::sync::Arc;
@@ -418,16 +418,6 @@ fn note(records: &mut Option<Vec<Record>>, tick: u32, tag: Tag, entry: &Entry) {
         let idle = time_of(tick.wrapping_sub(entry.seen));
         records.push(Record { tag, owner: owner(entry), stage, idle });
     }
-}
-
-/// `idle` in ticks.
-fn ticks_of(idle: Duration) -> u32 {
-    u32::try_from(idle.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX / 2)
-}
-
-/// Ticks as time.
-fn time_of(ticks: u32) -> Duration {
-    Duration::from_millis(u64::from(ticks) * TICK_MS)
 }
 
 fn owner(entry: &Entry) -> Owner {

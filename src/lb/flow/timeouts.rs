@@ -41,6 +41,16 @@ impl Timeouts {
     }
 }
 
+/// `idle` in ticks.
+pub(super) fn ticks_of(idle: Duration) -> u32 {
+    u32::try_from(idle.as_millis() as u64 / TICK_MS).unwrap_or(u32::MAX / 2)
+}
+
+/// Ticks as time.
+pub(super) fn time_of(ticks: u32) -> Duration {
+    Duration::from_millis(u64::from(ticks) * TICK_MS)
+}
+
 /// The timeouts in ticks, by the number of the stage.
 #[derive(Clone, Copy)]
 pub(super) struct Limits([u32; 16]);
