@@ -440,6 +440,13 @@ impl Appliance {
         }
     }
 
+    /// The same for who only asks: not if there are so many that it takes long.
+    pub fn glance_at_flows(&self) {
+        if let Some(kernel) = self.kernel() {
+            kernel.refresh();
+        }
+    }
+
     /// Has each worker look at its engine, and returns what they saw; `None` if there is none, or one is stuck.
     pub fn inspect<T: Send + 'static>(
         &self,

@@ -64,6 +64,8 @@ start_backend() {
 				listen [::]:80;
 				location = / { return 200 "$name\n"; }
 				location = /download { root $work; }
+				# By the server: a client that only reads slowly has it all in its buffer soon.
+				location = /slow-download { alias $work/download; limit_rate 1m; }
 			}
 		}
 	END
@@ -256,9 +258,9 @@ change_meanwhile() {
 	local client=$1 backend=${answered[$1]} download address lines
 	heading "A slow download from $VIP4, and what happens meanwhile"
 	address=10.0.0.1${backend#be}
-	echo "+ curl --limit-rate 2M http://$VIP4/download   (from $client, served by $backend)"
-	on client curl --silent --fail --noproxy '*' --max-time 60 --limit-rate 2M --interface "$client" \
-		"http://$VIP4/download" >"$work/slow" 2>>"$work/curl.log" &
+	echo "+ curl http://$VIP4/slow-download   (from $client, served by $backend)"
+	on client curl --silent --fail --noproxy '*' --max-time 60 --interface "$client" \
+		"http://$VIP4/slow-download" >"$work/slow" 2>>"$work/curl.log" &
 	download=$!
 	check 'the balancer remembers its flow' wait_until 5 has_flows "$address"
 	ctl drain "$address"

@@ -133,6 +133,9 @@ fn standing_of(appliance: &Appliance, which: &Which) -> Result<Standing, Failure
 fn answer(appliance: &Appliance, query: &Query) -> Reply {
     let config = appliance.config();
     let (balance, process) = (&config.balance, &config.process);
+    if matches!(query, Query::Servers | Query::Server(_) | Query::Status | Query::Flows(_)) {
+        appliance.glance_at_flows();
+    }
     Ok(match query {
         Query::Servers => servers(appliance, &appliance.director().standings()),
         Query::Server(which) => servers(appliance, &[standing_of(appliance, which)?]),

@@ -36,6 +36,8 @@ enum Order {
     Settle(Sender<()>),
     /// And when all flows that there are then have been told of.
     Tell(Sender<()>),
+    /// The same, unless that takes long.
+    Refresh(Sender<()>),
 }
 
 /// The program in the kernel, attached; it goes when this is dropped, unless it is pinned.
@@ -121,6 +123,11 @@ impl Kernel {
     /// The same, and until all flows that there are then have been told of.
     pub fn tell(&self) {
         self.order(Order::Tell);
+    }
+
+    /// The same, unless there are so many flows that it takes long: then what was told last has to do.
+    pub fn refresh(&self) {
+        self.order(Order::Refresh);
     }
 
     fn order(&self, order: impl Fn(Sender<()>) -> Order) {

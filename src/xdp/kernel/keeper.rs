@@ -24,6 +24,8 @@ const WALK_SHARE: u32 = 50;
 const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the program is told that this process is there.
 const BEAT: Duration = Duration::from_millis(500);
+/// A walk that takes longer is not made for everybody who asks.
+const QUICK: Duration = Duration::from_millis(200);
 /// Until what has failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ pub(super) struct Keeper {
     /// Are the tables in the kernel those of an earlier process?
     takes_over: bool,
     next_beat: Instant,
+    /// How long the last walk took.
+    walk_took: Duration,
 }
 
 impl Keeper {
@@ -76,6 +80,7 @@ impl Keeper {
             not_before: inherited.then(|| now + TAKEOVER_PATIENCE),
             takes_over: inherited,
             next_beat: now,
+            walk_took: Duration::ZERO,
         })
     }
 
@@ -90,10 +95,9 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     self.publish();
-                    let began = Instant::now();
-                    if began >= next_walk {
+                    if Instant::now() >= next_walk {
                         self.walk();
-                        next_walk = Instant::now() + WALK_INTERVAL.max(began.elapsed() * WALK_SHARE);
+                        next_walk = Instant::now() + WALK_INTERVAL.max(self.walk_took * WALK_SHARE);
                     }
                 }
             }
@@ -120,6 +124,10 @@ impl Keeper {
                 Order::Tell(done) => {
                     waiting.push(done);
                     tell = true;
+                }
+                Order::Refresh(done) => {
+                    waiting.push(done);
+                    tell |= self.walk_took < QUICK;
                 }
             }
         }
@@ -201,6 +209,12 @@ impl Keeper {
 
     /// Tells of all flows, and removes those that have expired.
     fn walk(&mut self) {
+        let began = Instant::now();
+        self.walk_through();
+        self.walk_took = began.elapsed();
+    }
+
+    fn walk_through(&mut self) {
         let mut walk = Walk::default();
         loop {
             match self.flows.walk(&mut walk) {
