@@ -1,6 +1,5 @@
 //! Opening an interface by the driver xdp: the program in the kernel, and packet sockets for what it passes on.
 
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use tracing::{info, warn};
 
 use super::Appliance;
 use super::opening::Prepared;
+use crate::config::Driven;
 use crate::failure::{Failure, Sysexit};
 use crate::os::{self, Program, Purpose, Setup};
 use crate::xdp::kernel::Kernel;
@@ -20,10 +20,9 @@ impl Appliance {
         let process = &self.config.process;
         let failed = |e: io::Error| xdp_failure(&interface.name, &e);
         let (k0, k1) = self.stock.flow_key();
-        let mut hasher = SipHasher13::new_with_keys(k0, k1);
-        "pen-dsr".hash(&mut hasher);
+        let key = SipHasher13::new_with_keys(k0, k1).hash(b"pen-dsr");
         let keeps = self.stock.knows_numbers();
-        let pin = process.xdp_pin.as_deref().map(|folder| Pin { folder, key: hasher.finish(), keeps });
+        let pin = process.xdp_pin.as_deref().map(|folder| Pin { folder, key, keeps });
         let mut program = Program::load(&interface, self.stock.shape(), pin).map_err(failed)?;
         // What the program passes on comes behind it, by the same taps as ever. Before it is attached: if they cannot be had,
         // nothing stays behind.
@@ -98,7 +97,7 @@ impl Appliance {
 
     /// Is the interface driven by a program in the kernel?
     pub fn is_by_xdp(&self) -> bool {
-        self.prepared.as_ref().is_some_and(|prepared| prepared.surroundings.kernel.is_some()) || self.kernel().is_some()
+        self.drives.driven == Some(Driven::Xdp)
     }
 }
 

@@ -24,7 +24,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(8);
 /// How the interfaces are driven, once that is settled.
 #[derive(Default)]
 pub(super) struct Drives {
-    driven: Option<Driven>,
+    pub(super) driven: Option<Driven>,
     /// The interfaces as netmap needs them, until this goes.
     pub(super) setups: Vec<Setup>,
 }

@@ -145,7 +145,7 @@ impl FlowTable {
                     continue;
                 }
                 let entry = set.entries[way];
-                let in_place = Stage::from_byte(entry.stage).filter(|s| (*s as u8 >= 4) == (index < self.shape.main));
+                let in_place = Stage::from_byte(entry.stage).filter(|s| s.is_main() == (index < self.shape.main));
                 match in_place.filter(|_| is_known(owner(&entry))) {
                     Some(stage) => self.counters.added(owner(&entry).backend, stage.is_live()),
                     None => set.tags[way] = 0,
@@ -196,7 +196,7 @@ impl FlowTable {
     pub fn learn(&mut self, record: &Record, trusted: bool) {
         let Record { tag, owner, stage, idle } = *record;
         let ticks = ticks_of(idle);
-        if (stage as u8) < (Stage::Young as u8) || ticks >= self.limits.of(stage) {
+        if !stage.is_main() || ticks >= self.limits.of(stage) {
             return;
         }
         if let Some(found) = self.find(tag) {
@@ -329,7 +329,7 @@ impl FlowTable {
         let entry = &mut self.memory.sets()[index].entries[way];
         let proven = !found.stage.is_young() || tick.wrapping_sub(entry.seen) >= proof;
         let stage = found.stage.after(signal, proven && index < self.shape.main);
-        if index >= self.shape.main && stage as u8 >= Stage::Young as u8 {
+        if index >= self.shape.main && stage.is_main() {
             return self.promote(tag, found, stage);
         }
         // Until it is proven, the time that counts is that of its arrival.
@@ -375,9 +375,7 @@ impl FlowTable {
         self.counters.displaced.add(u64::from(displaces));
         put(&self.counters, set, way, tag, entry(owner, stage, tick));
         self.counters.opened.add(1);
-        if self.elsewhere.is_some() {
-            self.tell_elsewhere(tag);
-        }
+        self.tell_elsewhere(tag);
     }
 
     /// Gives the flow that was `found` to `owner`, as it opens anew.

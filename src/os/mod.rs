@@ -104,4 +104,4 @@ pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
 pub use setup::{MacFilter, Purpose, Setup};
 pub use system::*;
-pub use vnet::{TAG_LEN, VNET_HEADER, is_finished, shift_offsets};
+pub use vnet::{VNET_HEADER, is_finished, shift_offsets};

@@ -1,11 +1,10 @@
 //! The `virtio_net_hdr` (linux/virtio_net.h) that packet(7) sockets put before each frame: which checksum is not finished
 //! yet, and into what a large frame is to be cut.
 
+use crate::wire::ether::TAG_LEN;
+
 /// Its length, bytes.
 pub const VNET_HEADER: usize = 10;
-
-/// A VLAN tag's length, bytes.
-pub const TAG_LEN: usize = 4;
 
 const NEEDS_CSUM: u8 = 1;
 const GSO_NONE: u8 = 0;

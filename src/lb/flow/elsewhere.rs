@@ -6,7 +6,8 @@
 
 use super::memory::WAYS;
 use super::{
-    FlowTable, Place, Record, Stage, Tag, entry, forget, note, nursery_way, owner, put, ticks_of, time_of, way_of,
+    FlowTable, Place, Record, Stage, Tag, entry, forget, is_expired, note, nursery_way, owner, put, ticks_of, time_of,
+    way_of,
 };
 
 /// Another place where flows are kept.
@@ -46,12 +47,11 @@ impl FlowTable {
         let (limits, tick) = (&self.limits, self.tick);
         let set = self.memory.sets().get(place.set)?;
         let (tag, entry) = (set.tags[place.way], &set.entries[place.way]);
-        let stage = Stage::from_byte(entry.stage).filter(|_| tag != 0)?;
-        let idle = tick.wrapping_sub(entry.seen);
-        if idle as i32 >= limits.of(stage) as i32 {
+        if tag == 0 || is_expired(limits, tick, entry) {
             return None;
         }
-        Some(Record { tag: Tag(tag), owner: owner(entry), stage, idle: time_of(idle) })
+        let (stage, idle) = (Stage::from_byte(entry.stage)?, time_of(tick.wrapping_sub(entry.seen)));
+        Some(Record { tag: Tag(tag), owner: owner(entry), stage, idle })
     }
 
     /// Takes in what is known elsewhere of `tag`, before it is looked up here; what is not known there is forgotten.
@@ -85,7 +85,7 @@ impl FlowTable {
         if self.tick.wrapping_sub(seen) as i32 >= self.limits.of(stage) as i32 {
             return;
         }
-        let is_main = stage as u8 >= Stage::Young as u8;
+        let is_main = stage.is_main();
         if let Some(place) = self.look(tag) {
             let set = &mut self.memory.sets()[place.set];
             let was = set.entries[place.way];

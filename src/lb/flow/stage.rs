@@ -61,6 +61,11 @@ impl Stage {
         !matches!(self, Stage::Closing | Stage::Reset)
     }
 
+    /// Is the flow's place in the main table, and not in the nursery?
+    pub(crate) fn is_main(self) -> bool {
+        self as u8 >= Stage::Young as u8
+    }
+
     /// Has the flow ended, so that a SYN opens another one?
     pub fn is_over(self) -> bool {
         matches!(self, Stage::Closing | Stage::Reset)

@@ -24,8 +24,9 @@ use super::queues::transmit_queues;
 use super::socket::{self, AsideReceiver, FilterControl, attach, bind, set, sieve};
 use super::waiter;
 use super::xsk::{XdpSender, in_words};
-use crate::os::vnet::{TAG_LEN, VNET_HEADER, is_finished};
+use crate::os::vnet::{VNET_HEADER, is_finished};
 use crate::os::{Interface, Ready, RingShape, Wanted};
+use crate::wire::ether::{HEADER_LEN, TAG_LEN};
 
 // From linux/if_packet.h; the libc crate does not have all of them.
 const PACKET_RX_RING: c_int = 5;
@@ -36,7 +37,6 @@ const TPACKET_V2: c_int = 1;
 
 /// Bytes of a slot before the frame's MACs, at the most: header, address, virtio_net_hdr, and room for a tag.
 const SLOT_HEAD: usize = 96;
-const ETHERNET_HEADER: usize = 14;
 const CACHE_LINE: usize = 64;
 /// A slot is never larger; the rest takes the other way.
 const MOST_SLOT: usize = 255 * CACHE_LINE;
@@ -135,7 +135,7 @@ pub fn open_rings(
 
 /// The ring for frames of a link with this MTU.
 fn shape(mtu: usize) -> RingShape {
-    let lines = (SLOT_HEAD + ETHERNET_HEADER + 2 * TAG_LEN + mtu).div_ceil(CACHE_LINE);
+    let lines = (SLOT_HEAD + HEADER_LEN + 2 * TAG_LEN + mtu).div_ceil(CACHE_LINE);
     // An odd number of cache lines: the headers of slots in a row then fall into different sets of the caches.
     let slot = ((lines | 1) * CACHE_LINE).min(MOST_SLOT);
     let slots = SLOTS.min(MOST_RING / slot);
@@ -380,7 +380,7 @@ mod tests {
     fn slots_hold_what_the_link_carries_and_spread_over_the_caches() {
         for mtu in [68, 1280, 1500, 9000, 16000, 65535] {
             let shape = shape(mtu);
-            assert!(shape.slot >= SLOT_HEAD + ETHERNET_HEADER + 2 * TAG_LEN + mtu || shape.slot == MOST_SLOT, "{mtu}");
+            assert!(shape.slot >= SLOT_HEAD + HEADER_LEN + 2 * TAG_LEN + mtu || shape.slot == MOST_SLOT, "{mtu}");
             assert!(shape.slot % (2 * CACHE_LINE) == CACHE_LINE, "{shape:?}");
             assert!(shape.slots() >= 512 && shape.length() <= MOST_RING + MOST_RING / 8, "{shape:?}");
         }

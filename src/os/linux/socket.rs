@@ -14,7 +14,8 @@ use socket2::{SockFilter, SockRef};
 
 use super::filter::{Queue, coarse_program, program};
 use crate::os::Wanted;
-use crate::os::vnet::{TAG_LEN, VNET_HEADER, shift_offsets};
+use crate::os::vnet::{VNET_HEADER, shift_offsets};
+use crate::wire::ether::TAG_LEN;
 
 /// Bytes before each frame: `struct virtio_net_hdr` (linux/virtio_net.h).
 pub const FRAME_PREFIX: usize = VNET_HEADER;

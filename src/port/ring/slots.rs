@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::MmapRaw;
 
-use crate::os::{RingShape, TAG_LEN, VNET_HEADER, shift_offsets};
+use crate::os::{RingShape, VNET_HEADER, shift_offsets};
+use crate::wire::ether::TAG_LEN;
 
 /// The slot is the kernel's.
 pub(super) const TP_STATUS_KERNEL: u32 = 0;

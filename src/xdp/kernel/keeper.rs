@@ -88,7 +88,7 @@ impl Keeper {
         let mut next_walk = Instant::now();
         loop {
             self.beat();
-            let waits = self.not_before.filter(|_| self.pending.is_some());
+            let waits = self.not_before.filter(|_| self.begun && self.pending.is_some());
             let until = waits.into_iter().chain([next_walk, self.next_beat]).min().unwrap_or(next_walk);
             match orders.recv_deadline(until) {
                 Ok(first) => self.carry_out(std::iter::once(first).chain(orders.try_iter())),

@@ -8,7 +8,7 @@ use aya::maps::{HashMap, Map, MapData};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{broken, monotonic, raw, wrong};
-use crate::lb::flow::{Elsewhere, Record, Stage, Tag};
+use crate::lb::flow::{Elsewhere, Record, Tag};
 use crate::xdp::layout::Flow;
 
 /// Bytes of a flow.
@@ -83,7 +83,7 @@ impl KernelFlows {
 
     /// Forgets a flow that was met on a walk and has expired; one that has begun under its name meanwhile is in the other map.
     pub fn drop_expired(&mut self, record: &Record) {
-        let is_main = record.stage as u8 >= Stage::Young as u8;
+        let is_main = record.stage.is_main();
         let _ = if is_main { &mut self.main } else { &mut self.nursery }.map.remove(&record.tag.number());
     }
 
@@ -92,7 +92,7 @@ impl KernelFlows {
             return;
         };
         let tag = record.tag.number();
-        let is_main = record.stage as u8 >= Stage::Young as u8;
+        let is_main = record.stage.is_main();
         let (map, other) =
             if is_main { (&mut self.main, &mut self.nursery) } else { (&mut self.nursery, &mut self.main) };
         // Where there is no room the program goes on by its own light.

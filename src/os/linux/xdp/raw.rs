@@ -48,6 +48,16 @@ struct Batch {
     flags: u64,
 }
 
+/// bpf(2): `command` with its part of `union bpf_attr`; what it returns.
+///
+/// # Safety
+/// `attributes` is laid out as the command wants, and all that it points to is valid for that, throughout the call.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the caller vouches for the attributes, whose size is said.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
 /// Runs `program` on `frame`.
 pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(Action, Vec<u8>)> {
     let mut out = vec![0; frame.len() + SPARE];
@@ -62,10 +72,7 @@ pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<(Act
     };
     // SAFETY: `run` is laid out as the command wants; data_in and data_out point to buffers of the sizes said, which
     // outlive the call, the second one writable.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_TEST_RUN, &raw mut run, size_of::<TestRun>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    unsafe { bpf(PROG_TEST_RUN, &mut run) }?;
     out.truncate(run.data_size_out as usize);
     Ok((Action::from_number(run.retval), out))
 }
@@ -82,10 +89,9 @@ struct Element {
 
 /// Deletes the element `key` of an array.
 pub(super) fn delete(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
-    let element = Element { map_fd: map.as_raw_fd() as u32, key: &raw const key as u64, ..Element::default() };
+    let mut element = Element { map_fd: map.as_raw_fd() as u32, key: &raw const key as u64, ..Element::default() };
     // SAFETY: `element` is laid out as the command wants, and its key, a u32 as arrays have them, outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_DELETE_ELEM, &raw const element, size_of::<Element>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    unsafe { bpf(MAP_DELETE_ELEM, &mut element) }.map(drop)
 }
 
 /// The part of `union bpf_attr` for a pinned object.
@@ -122,18 +128,18 @@ struct LinkInfo {
 /// has gone.
 pub(super) fn linked_interface(path: &Path) -> Option<u32> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let pinned = Pinned { pathname: path.as_ptr() as u64, ..Pinned::default() };
+    let mut pinned = Pinned { pathname: path.as_ptr() as u64, ..Pinned::default() };
     // SAFETY: `pinned` is laid out as the command wants, and its path outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, &raw const pinned, size_of::<Pinned>()) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    let fd = unsafe { bpf(OBJ_GET, &mut pinned) }.ok()?;
+    let fd = i32::try_from(fd).ok()?;
     // SAFETY: a descriptor that was just opened, and that nobody else has.
     let link = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut found = LinkInfo::default();
     let mut info =
         Info { bpf_fd: link.as_raw_fd() as u32, info_len: size_of::<LinkInfo>() as u32, info: &raw mut found as u64 };
     // SAFETY: `info` is laid out as the command wants; what it points to is of the size said, writable, and outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, &raw mut info, size_of::<Info>()) };
-    (result >= 0 && found.kind == LINK_TYPE_XDP && found.ifindex != 0).then_some(found.ifindex)
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut info) }.ok()?;
+    (found.kind == LINK_TYPE_XDP && found.ifindex != 0).then_some(found.ifindex)
 }
 
 /// Keys and values.
@@ -161,8 +167,7 @@ pub(super) fn lookup_batch<const VALUE: usize>(
     // SAFETY: `batch` is laid out as the command wants; all that it points to outlives the call: the positions are u32, as
     // hash maps have them, and there is room for `count` keys and values, whose sizes are those of the map's, of 8 bytes
     // and of `VALUE`.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, MAP_LOOKUP_BATCH, &raw mut batch, size_of::<Batch>()) };
-    let error = (result < 0).then(io::Error::last_os_error);
+    let error = unsafe { bpf(MAP_LOOKUP_BATCH, &mut batch) }.err();
     let is_end = error.as_ref().and_then(io::Error::raw_os_error) == Some(libc::ENOENT);
     if let Some(error) = error.filter(|_| !is_end) {
         return Err(error);
