@@ -38,6 +38,7 @@ pub mod neighbor;
 pub mod os;
 pub mod port;
 pub mod probe;
+pub mod proxy;
 pub mod replay;
 pub mod run;
 pub mod simulate;

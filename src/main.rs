@@ -77,7 +77,7 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
         Some(Command::Replay { words, write }) => {
             os::end_on_broken_pipe();
             let (captures, configuration) = split(cli, words);
-            let Config { balance, process } = config::load_words(cli, configuration, Lookup::Nothing)?.config;
+            let Config { balance, process, .. } = config::load_words(cli, configuration, Lookup::Nothing)?.config;
             let mut out = std::io::stdout().lock();
             captures.iter().try_for_each(|capture| {
                 replay::replay(balance.clone(), process.vip_mac, Path::new(capture), write.as_deref(), &mut out)

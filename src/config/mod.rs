@@ -16,6 +16,7 @@ mod nearest;
 mod options;
 mod origin;
 mod process;
+pub mod proxy;
 mod resolve;
 mod rule;
 mod summary;
@@ -26,6 +27,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub use difference::difference;
 pub use driver::{Driven, Driver, XdpMode};
 pub use edit::{Change, Edit, Which, WhichVip, acl_lines};
 pub use load::{Loaded, load, load_with_remarks, load_words};
+pub use proxy::ProxyConfig;
 pub use process::{ControlAddress, Cpus, LogFormat, Process, parse_peer};
 pub use resolve::Lookup;
 pub use rule::{parse_rules, render_rules};
@@ -57,6 +60,8 @@ pub struct Config {
     pub balance: Balance,
     /// How the program runs.
     pub process: Process,
+    /// What the proxy does, beside or instead of Direct Server Return.
+    pub proxy: ProxyConfig,
 }
 
 /// What is balanced, how, and to whom: all that a reload can change.
@@ -252,24 +257,32 @@ impl fmt::Display for VipConfig {
 /// A backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendConfig {
-    /// As written: a name or an address. Also what it is in the hash, so that a renumbered host keeps its clients.
+    /// As written: a name, an address, or the path of a Unix socket; with `:port` where several are on one host. Also what
+    /// it is in the hash, so that a renumbered host keeps its clients.
     pub name: String,
+    /// The host to look up, where that is not `name`.
+    pub host: Option<String>,
+    /// The Unix socket where it serves; the proxy's alone.
+    pub path: Option<PathBuf>,
     /// Where to ask for its MAC; `None` if that is given, or if the name was not looked up.
     pub address: Option<IpAddr>,
     /// Is that address what the name resolved to? Then it is looked up again when the configuration is read again.
     pub looked_up: bool,
     /// A MAC that is not to be asked for.
     pub mac: Option<Mac>,
-    /// 0, or the VIP's port: Direct Server Return cannot change ports.
+    /// 0, or the VIP's port: Direct Server Return cannot change ports. The proxy connects there; 0: the listener's.
     pub port: u16,
     /// Share of the clients, relative to the others; 0 takes none.
     pub weight: u32,
-    /// Pen's soft limit, connections; kept, of no meaning without the proxy.
+    /// Connections at a time before the proxy sends new clients elsewhere; 0: no limit. Of no meaning for Direct Server
+    /// Return, as the three that follow.
     pub soft: u32,
-    /// Pen's hard limit, likewise.
+    /// Connections at a time before the proxy sends known clients elsewhere; 0: no limit.
     pub hard: u32,
-    /// Pen's priority, likewise.
+    /// The smallest is used first, where the proxy selects by priority.
     pub prio: u32,
+    /// The access list that clients have to pass to be sent here by the proxy.
+    pub acl: Option<u8>,
     /// Out of service until somebody says otherwise.
     pub maintenance: bool,
 }
@@ -279,6 +292,8 @@ impl BackendConfig {
     pub fn named(name: &str) -> BackendConfig {
         BackendConfig {
             name: name.to_owned(),
+            host: None,
+            path: None,
             address: None,
             looked_up: false,
             mac: None,
@@ -287,6 +302,7 @@ impl BackendConfig {
             soft: 0,
             hard: 0,
             prio: 0,
+            acl: None,
             maintenance: false,
         }
     }

@@ -9,7 +9,7 @@ impl Config {
     /// What would be done with it, a line each.
     pub fn summary(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let Config { balance, process } = self;
+        let Config { balance, process, proxy: _ } = self;
         let interface = process.ports();
         let silent = if process.standby { ", silent until told to take over" } else { "" };
         lines.push(format!(
@@ -44,7 +44,7 @@ impl Config {
     /// What is allowed but may not be meant, a line each.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let Config { balance, process } = self;
+        let Config { balance, process, proxy: _ } = self;
         let backends = &balance.backends;
         if backends.iter().all(|backend| backend.weight == 0) {
             remarks.push("all backends have weight 0: nobody is served".to_owned());

@@ -24,7 +24,7 @@ impl Config {
 
 impl From<&Config> for File {
     fn from(config: &Config) -> File {
-        let Config { balance, process } = config;
+        let Config { balance, process, proxy: _ } = config;
         let health = &balance.health;
         File {
             interface: process.interface.as_ref().and_then(text),
