@@ -97,11 +97,13 @@ mod interface;
 mod mapping;
 mod process;
 mod setup;
+mod stream;
 mod vnet;
 
 pub use interface::Interface;
 pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
 pub use setup::{MacFilter, Purpose, Setup};
+pub use stream::accept;
 pub use system::*;
 pub use vnet::{VNET_HEADER, is_finished, shift_offsets};

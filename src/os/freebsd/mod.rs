@@ -13,6 +13,7 @@ mod privileges;
 mod ring;
 mod sandbox;
 pub(super) mod setup_lock;
+mod stream;
 mod xdp;
 
 /// The command that brings an interface up, and has it take all frames if that is wanted.
@@ -40,4 +41,5 @@ pub use packet::{
 pub use privileges::drop_privileges;
 pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;
+pub use stream::{Pipe, share_port, unacknowledged};
 pub use xdp::{KernelFlows, Program, Walk, has_hardware, has_program};

@@ -14,6 +14,7 @@ mod ring;
 mod sandbox;
 pub(super) mod setup_lock;
 mod socket;
+mod stream;
 mod waiter;
 mod xdp;
 mod xsk;
@@ -43,5 +44,6 @@ pub use sandbox::limit_netmap;
 pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };
+pub use stream::{Pipe, share_port, unacknowledged};
 pub use waiter::Waiter;
 pub use xdp::{KernelFlows, Program, Walk, has_program};

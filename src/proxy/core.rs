@@ -1,0 +1,185 @@
+//! What an event loop's sessions work with: streams, their registration, the wheel, shared memory, the snapshot.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use mio::{Registry, Token};
+use slab::Slab;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::access::Recorder;
+use super::flow::Supplies;
+use super::plan::{Listener, Target};
+use super::select::{Client, Tried, Why};
+use super::shared::{Shared, Trouble};
+use super::stream::{Owner, Side, Stream};
+use super::wheel::{Tick, Wheel};
+use crate::config::proxy::source_of;
+use crate::os;
+
+/// Whom a session is with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Peer {
+    /// The client's address: its own, or what a PROXY header says; `None` for a Unix socket's.
+    pub(super) address: Option<SocketAddr>,
+    /// Where it connected to, by the PROXY header; `None`: as the socket says.
+    pub(super) local: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// What selection needs to know of it.
+    pub(super) fn client(&self) -> Client {
+        Client { address: self.ip(), port: self.address.map_or(0, |a| a.port()) }
+    }
+
+    /// Its address, an IPv4 one as such.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        self.address.map(|address| address.ip().to_canonical())
+    }
+}
+
+/// What all sessions of a loop work with.
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) registry: Registry,
+    pub(super) streams: Slab<Stream>,
+    /// Streams to be closed after this round of events.
+    pub(super) gone: Vec<usize>,
+    pub(super) wheel: Wheel,
+    pub(super) supplies: Supplies,
+    /// The time of this round of events.
+    pub(super) now: Instant,
+    /// The same as a tick.
+    pub(super) tick: Tick,
+    /// Sessions whose turn is over, and that have more to do.
+    pub(super) again: Vec<usize>,
+    /// Connections to servers that are being made.
+    pub(super) pending: u32,
+    /// Connections end as soon as they can.
+    pub(super) draining: bool,
+    /// Where lines of the access log go.
+    pub(super) recorder: Option<Recorder>,
+}
+
+/// A connection to a server that is being made.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// Its stream.
+    pub(super) stream: usize,
+    /// To whom.
+    pub(super) target: Target,
+    /// It is made already.
+    pub(super) connected: bool,
+}
+
+impl Core {
+    /// A stream of `owner`'s, whose readiness is told.
+    pub(super) fn adopt(&mut self, stream: Stream) -> io::Result<usize> {
+        let entry = self.streams.vacant_entry();
+        let key = entry.key();
+        stream.register(&self.registry, Token(key << 1))?;
+        entry.insert(stream);
+        Ok(key)
+    }
+
+    /// Closes a stream, after this round of events.
+    pub(super) fn close(&mut self, key: usize) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && stream.owner != Owner::Gone
+        {
+            stream.owner = Owner::Gone;
+            self.gone.push(key);
+        }
+    }
+
+    /// Begins to connect to a server of `listener`'s that is not among those `tried`, for session `key`. A server that
+    /// refuses at once is left out for a while, and another tried.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn dial(
+        &mut self,
+        key: usize,
+        listener: &Listener,
+        peer: &Peer,
+        tried: &mut Tried,
+    ) -> Result<Started, Why> {
+        loop {
+            let target = listener.choose(&peer.client(), tried, self.now)?.clone();
+            match self.connect(key, listener, peer, &target) {
+                Ok((stream, connected)) => return Ok(Started { stream, target, connected }),
+                Err(e) => self.failed(listener, &target, &e),
+            }
+        }
+    }
+
+    fn connect(&mut self, key: usize, listener: &Listener, peer: &Peer, target: &Target) -> io::Result<(usize, bool)> {
+        let socket = open(&target.address)?;
+        if let Some(address) = target.address.as_socket() {
+            if listener.config.transparent
+                && let Some(client) = peer.address
+            {
+                os::bind_foreign(&socket, client)?;
+            } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
+                os::bind_without_port(&socket, source)?;
+            }
+            if listener.settings.tcp.nodelay {
+                socket.set_tcp_nodelay(true)?;
+            }
+        }
+        let connected = match socket.connect(&target.address) {
+            Ok(()) => true,
+            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => false,
+            Err(e) => return Err(e),
+        };
+        let mut stream = Stream::new(socket, Owner::Session(key, Side::Server));
+        stream.writable = connected;
+        let stream = self.adopt(stream)?;
+        Ok((stream, connected))
+    }
+
+    /// A server could not be connected to: it is left out for a while, if that was its fault.
+    pub(super) fn failed(&self, listener: &Listener, target: &Target, error: &io::Error) {
+        let server = &target.server;
+        server.failed.fetch_add(1, Relaxed);
+        if is_own_fault(error) {
+            self.shared.tell(Trouble::Short(error.to_string()));
+            return;
+        }
+        // The first one tells; that others fail, too, is no news.
+        if server.blacklisted_for(self.now).is_none() {
+            let time = listener.settings.timeouts.blacklist;
+            self.shared.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
+            server.blacklist(time, self.now);
+        }
+    }
+}
+
+fn open(address: &SockAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    match address.as_socket() {
+        Some(address) => Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP)),
+        None => Socket::new_raw(Domain::UNIX, kind, None),
+    }
+}
+
+/// Is it this host that has no room, rather than the server that does not serve?
+fn is_own_fault(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EADDRNOTAVAIL
+                | libc::EADDRINUSE
+                | libc::EAGAIN
+                | libc::EPERM
+                | libc::EINVAL
+        )
+    )
+}

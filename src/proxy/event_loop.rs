@@ -1,0 +1,379 @@
+//! One event loop: accepts, and carries its sessions' bytes, in one thread. A connection stays in the loop that accepted it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use socket2::Socket;
+use std::os::fd::AsRawFd;
+use tracing::error;
+
+use super::core::{Core, Peer};
+use super::greeting::Greeting;
+use super::plan::{Listener, Plan};
+use super::relay::{Fate, Relay};
+use super::select::Why;
+use super::shared::{Admitted, Shared, Trouble};
+use super::stream::{Owner, Side, Stream};
+use super::wheel::{Entry, Tick, Wheel};
+use crate::os;
+
+/// Who has something for the loop to do.
+const WAKER: Token = Token(usize::MAX);
+/// Events that are taken in at a time.
+const EVENTS: usize = 1024;
+/// Bytes that are read at a time.
+const SCRATCH: usize = 128 * 1024;
+/// How long accepting pauses when there is no descriptor left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the main thread wants of a loop.
+pub(super) enum Order {
+    /// Another snapshot, with sockets for the listeners that are new in it, by their places.
+    Plan(Arc<Plan>, Vec<(usize, Socket)>),
+    /// Accept no more, end as soon as all sessions have.
+    Drain,
+    /// End.
+    Stop,
+}
+
+/// A session of a kind.
+pub(super) enum Session {
+    Greeting(Box<Greeting>),
+    Relay(Box<Relay>),
+}
+
+/// A session and its place on the wheel.
+struct Place {
+    serial: u64,
+    /// When its entry on the wheel comes up.
+    armed: Tick,
+    /// `None` while it is at work.
+    session: Option<Session>,
+}
+
+struct Listening {
+    socket: Socket,
+    listener: Arc<Listener>,
+    /// Connections may wait.
+    ready: bool,
+}
+
+/// The loop.
+pub(super) struct EventLoop {
+    poll: Poll,
+    core: Core,
+    listeners: Slab<Listening>,
+    sessions: Slab<Place>,
+    serial: u64,
+    orders: Receiver<Order>,
+    /// Until when nothing is accepted.
+    paused: Option<Instant>,
+    stopped: bool,
+}
+
+impl EventLoop {
+    /// A loop that takes `orders`; whoever gives one wakes it.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub(super) fn new(poll: Poll, shared: Arc<Shared>, orders: Receiver<Order>, splice: bool) -> io::Result<EventLoop> {
+        let now = Instant::now();
+        let core = Core {
+            shared,
+            registry: poll.registry().try_clone()?,
+            streams: Slab::new(),
+            gone: Vec::new(),
+            wheel: Wheel::new(now),
+            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], pipes: Vec::new(), splice },
+            now,
+            tick: 0,
+            again: Vec::new(),
+            pending: 0,
+            draining: false,
+            recorder: None,
+        };
+        let (listeners, sessions) = (Slab::new(), Slab::new());
+        Ok(EventLoop { poll, core, listeners, sessions, serial: 0, orders, paused: None, stopped: false })
+    }
+
+    /// Runs until told to stop, or until it is drained.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut due = Vec::new();
+        while !self.stopped {
+            let timeout = self.timeout();
+            if let Err(e) = self.poll.poll(&mut events, timeout)
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                error!("an event loop of the proxy ends: {e}");
+                return;
+            }
+            self.core.now = Instant::now();
+            self.core.tick = self.core.wheel.tick(self.core.now);
+            for event in &events {
+                self.handle(event);
+            }
+            for key in std::mem::take(&mut self.core.again) {
+                self.run_session(key, None);
+            }
+            self.accept_all();
+            self.core.wheel.turn(self.core.now, &mut due);
+            for (tick, entry) in due.drain(..) {
+                self.look(tick, entry);
+            }
+            for key in self.core.gone.drain(..) {
+                self.core.streams.remove(key);
+            }
+            if self.core.draining && self.sessions.is_empty() {
+                return;
+            }
+        }
+        for key in 0..self.sessions.capacity() {
+            if let Some(session) = self.sessions.get_mut(key).and_then(|place| place.session.take()) {
+                session.cut(&mut self.core);
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if !self.core.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let waiting = self.listeners.iter().any(|(_, listening)| listening.ready);
+        let accept = match self.paused {
+            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            None => waiting.then_some(Duration::ZERO),
+        };
+        let wheel = self.core.wheel.until_next(Instant::now());
+        accept.into_iter().chain(wheel).min()
+    }
+
+    fn handle(&mut self, event: &Event) {
+        let Token(token) = event.token();
+        if event.token() == WAKER {
+            return self.take_orders();
+        }
+        let key = token >> 1;
+        if token & 1 == 1 {
+            if let Some(listening) = self.listeners.get_mut(key) {
+                listening.ready = true;
+            }
+            return;
+        }
+        let Some(stream) = self.core.streams.get_mut(key) else { return };
+        stream.note(event);
+        match stream.owner {
+            Owner::Session(session, side) => self.run_session(session, Some(side)),
+            Owner::Idle(_) | Owner::Gone => {}
+        }
+    }
+
+    /// Lets a session do what it can.
+    fn run_session(&mut self, key: usize, side: Option<Side>) {
+        let Some(session) = self.sessions.get_mut(key).and_then(|place| place.session.take()) else { return };
+        let after = session.ready(&mut self.core, key, side);
+        self.put_back(key, after);
+    }
+
+    /// A session's place on the wheel has come up.
+    fn look(&mut self, tick: Tick, entry: Entry) {
+        let Some(place) = self.sessions.get_mut(entry.key) else { return };
+        if place.serial != entry.serial || place.armed != tick {
+            return;
+        }
+        place.armed = Tick::MAX;
+        let Some(session) = place.session.take() else { return };
+        let after = session.look(&mut self.core, entry.key);
+        self.put_back(entry.key, after);
+    }
+
+    /// A session has done what it could: it gets its place back, unless it is over.
+    fn put_back(&mut self, key: usize, after: Option<Session>) {
+        let Some(session) = after else {
+            self.sessions.remove(key);
+            return;
+        };
+        let deadline = session.deadline(&self.core);
+        let place = &mut self.sessions[key];
+        if deadline < place.armed {
+            place.armed = self.core.wheel.put(Entry { key, serial: place.serial }, deadline);
+        }
+        place.session = Some(session);
+    }
+
+    /// Accepts what waits, a batch of each listener.
+    fn accept_all(&mut self) {
+        if self.paused.is_some_and(|until| self.core.now < until) {
+            return;
+        }
+        self.paused = None;
+        for key in 0..self.listeners.capacity() {
+            if self.listeners.get(key).is_some_and(|listening| listening.ready) {
+                self.accept(key);
+            }
+        }
+    }
+
+    fn accept(&mut self, key: usize) {
+        let batch = self.listeners[key].listener.settings.limits.accept_batch;
+        for _ in 0..batch {
+            let listening = &mut self.listeners[key];
+            match os::accept(&listening.socket) {
+                Ok((socket, address)) => {
+                    let listener = Arc::clone(&listening.listener);
+                    let peer = Peer { address: address.as_socket(), local: None };
+                    self.begin(listener, socket, peer);
+                }
+                Err(e) => match e.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        listening.ready = false;
+                        return;
+                    }
+                    // Of a connection that is gone already.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => {
+                        // No descriptor, or no memory: those that wait, wait.
+                        self.paused = Some(self.core.now + PAUSE);
+                        self.core.shared.totals.pauses.fetch_add(1, Relaxed);
+                        self.core.shared.tell(Trouble::Short(format!("no connection can be accepted: {e}")));
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    /// A client has connected.
+    fn begin(&mut self, listener: Arc<Listener>, socket: Socket, peer: Peer) {
+        let totals = &self.core.shared.totals;
+        totals.accepted.fetch_add(1, Relaxed);
+        let Some(admitted) = Admitted::new(&self.core.shared, listener.settings.limits.connections) else {
+            totals.refused.fetch_add(1, Relaxed);
+            super::refusal::turn_away(&socket, &listener, Why::Full);
+            return;
+        };
+        let place = self.sessions.vacant_entry();
+        let key = place.key();
+        let mut stream = Stream::new(socket, Owner::Session(key, Side::Client));
+        stream.writable = true;
+        let client = match self.core.adopt(stream) {
+            Ok(client) => client,
+            Err(e) => {
+                self.core.shared.tell(Trouble::Short(format!("no connection can be accepted: {e}")));
+                return;
+            }
+        };
+        self.serial += 1;
+        place.insert(Place { serial: self.serial, armed: Tick::MAX, session: None });
+        let after = Greeting::begin(&mut self.core, key, listener, (client, peer), admitted);
+        self.put_back(key, after);
+    }
+
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Plan(plan, sockets) => self.adopt(&plan, sockets),
+                Order::Drain => self.drain(),
+                Order::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    /// Goes on with another snapshot: listeners that are in both keep their sockets.
+    fn adopt(&mut self, plan: &Plan, sockets: Vec<(usize, Socket)>) {
+        if let Some(settings) = plan.listeners.first().map(|listener| &listener.settings) {
+            self.core.supplies.splice = settings.tcp.splice;
+        }
+        let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
+        for key in places {
+            match plan.listener(&self.listeners[key].listener.config) {
+                Some(listener) => self.listeners[key].listener = Arc::clone(listener),
+                None => self.close_listener(key),
+            }
+        }
+        for (index, socket) in sockets {
+            let Some(listener) = plan.listeners.get(index) else { continue };
+            let entry = self.listeners.vacant_entry();
+            let token = Token(entry.key() << 1 | 1);
+            let registered =
+                self.core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);
+            match registered {
+                Ok(()) => {
+                    entry.insert(Listening { socket, listener: Arc::clone(listener), ready: true });
+                }
+                Err(e) => self.core.shared.tell(Trouble::Short(format!("{}: {e}", listener.config.setting()))),
+            }
+        }
+    }
+
+    /// Those that wait there have been promised to be served.
+    fn close_listener(&mut self, key: usize) {
+        self.core.now = Instant::now();
+        for _ in 0..64 {
+            self.listeners[key].ready = true;
+            self.accept(key);
+            if !self.listeners[key].ready || self.paused.is_some() {
+                break;
+            }
+        }
+        self.listeners.remove(key);
+    }
+
+    fn drain(&mut self) {
+        self.core.draining = true;
+        let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
+        for key in places {
+            self.close_listener(key);
+        }
+        // Those that wait for the next request need not.
+        let places: Vec<usize> = self.sessions.iter().map(|(key, _)| key).collect();
+        for key in places {
+            self.run_session(key, None);
+        }
+    }
+}
+
+impl Session {
+    /// Does what it can; `None`: it is over.
+    fn ready(self, core: &mut Core, key: usize, side: Option<Side>) -> Option<Session> {
+        match self {
+            Session::Greeting(greeting) => greeting.ready(core, key),
+            Session::Relay(mut relay) => match relay.ready(core, side) {
+                Fate::Lives => Some(Session::Relay(relay)),
+                Fate::Over => None,
+            },
+        }
+    }
+
+    fn look(self, core: &mut Core, key: usize) -> Option<Session> {
+        match self {
+            Session::Greeting(greeting) => greeting.look(core, key),
+            Session::Relay(mut relay) => match relay.look(core) {
+                Fate::Lives => Some(Session::Relay(relay)),
+                Fate::Over => None,
+            },
+        }
+    }
+
+    fn deadline(&self, core: &Core) -> Tick {
+        match self {
+            Session::Greeting(greeting) => greeting.deadline(core),
+            Session::Relay(relay) => relay.deadline(core),
+        }
+    }
+
+    /// It has to end, now.
+    fn cut(self, core: &mut Core) {
+        match self {
+            Session::Greeting(greeting) => greeting.cut(core),
+            Session::Relay(mut relay) => relay.cut(core),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The configuration as the event loops use it: one snapshot of listeners with their servers, replaced as a whole.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use socket2::SockAddr;
+
+use super::select::{self, Choice, Client, Selector, Servers, Tried, View};
+use super::server::Server;
+use super::tls::Connector;
+use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig};
+use crate::config::{BackendConfig, Balance, Config};
+use crate::failure::{Failure, Sysexit};
+use crate::lb::acl::Acl;
+
+/// A snapshot.
+pub struct Plan {
+    /// All listeners.
+    pub listeners: Vec<Arc<Listener>>,
+    /// All servers, in the order of the configuration, then the emergency server and that for abuse.
+    pub servers: Vec<Arc<Server>>,
+    /// What is the same for all listeners.
+    pub settings: Arc<ProxyConfig>,
+}
+
+/// A listener, and whom its clients can be sent to.
+pub struct Listener {
+    /// As configured.
+    pub config: ListenConfig,
+    /// What is the same for all listeners.
+    pub settings: Arc<ProxyConfig>,
+    /// Who may use it; `None`: everybody.
+    pub acl: Option<Arc<Acl>>,
+    /// TLS from clients.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// TLS to servers.
+    pub backend_tls: Option<Arc<Connector>>,
+    servers: Vec<Target>,
+    emergency: Option<Target>,
+    abuse: Option<Target>,
+    selector: Arc<Selector>,
+}
+
+/// A server at a listener.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Who it is.
+    pub server: Arc<Server>,
+    /// Where.
+    pub address: SockAddr,
+    /// Which clients may be sent there.
+    acl: Option<Arc<Acl>>,
+    soft: u32,
+    hard: u32,
+    weight: u32,
+    prio: u32,
+}
+
+impl Target {
+    fn new(
+        backend: &BackendConfig,
+        server: Arc<Server>,
+        listen: &ListenConfig,
+        acls: &dyn Fn(Option<u8>) -> Option<Arc<Acl>>,
+    ) -> Result<Target, Failure> {
+        let address = match (&backend.path, backend.address) {
+            (Some(path), _) => SockAddr::unix(path).map_err(|e| {
+                Failure::new(Sysexit::Config, format!("server {}: {e}: the path is too long", path.display()))
+            })?,
+            (None, Some(address)) => {
+                let ports = [listen.backend_port, backend.port, listen.address.port()];
+                let port = ports.into_iter().find(|&port| port != 0).unwrap_or(0);
+                SocketAddr::new(address, port).into()
+            }
+            (None, None) => {
+                let what = format!(
+                    "backend {:?} has no address for the proxy, only a MAC: give its address, or leave it out at {}",
+                    backend.name,
+                    listen.setting()
+                );
+                return Err(Failure::new(Sysexit::Config, what));
+            }
+        };
+        let BackendConfig { soft, hard, weight, prio, .. } = *backend;
+        Ok(Target { server, address, acl: acls(backend.acl), soft, hard, weight, prio })
+    }
+}
+
+/// What one choice needs to know of servers.
+struct Candidates<'a> {
+    targets: &'a [Target],
+    /// Are servers left out that are only suspected?
+    strict: bool,
+    now: Instant,
+}
+
+impl Servers for Candidates<'_> {
+    fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn view(&self, index: usize, client: &Client) -> View {
+        let target = &self.targets[index];
+        let permits = |acl: &Arc<Acl>| client.address.is_none_or(|address| acl.permits(address));
+        View {
+            usable: target.server.takes(self.strict, self.now),
+            known_only: false,
+            connections: target.server.connections(),
+            soft: target.soft,
+            hard: target.hard,
+            weight: target.weight,
+            prio: target.prio,
+            permits: target.acl.as_ref().is_none_or(permits),
+        }
+    }
+
+    fn id(&self, index: usize) -> u32 {
+        self.targets[index].server.id
+    }
+
+    fn identity(&self, index: usize) -> &str {
+        &self.targets[index].server.name
+    }
+}
+
+impl Plan {
+    /// A snapshot of `config`; `server` gives the server of a name.
+    ///
+    /// # Errors
+    /// A server without an address; certificates that cannot be used.
+    pub fn new(
+        config: &Config,
+        previous: Option<&Plan>,
+        server: &mut dyn FnMut(&str) -> Arc<Server>,
+        tickets: &super::tls::Tickets,
+        remarks: &mut Vec<String>,
+    ) -> Result<Plan, Failure> {
+        let Config { balance, proxy, .. } = config;
+        let settings = Arc::new(proxy.clone());
+        let acls: Vec<Option<Arc<Acl>>> = (0..10).map(|n| balance.acls.get(&n).cloned().map(Arc::new)).collect();
+        // A list that nobody has written permits nobody, as everywhere.
+        let acl = |number: Option<u8>| {
+            let list = |n: u8| acls.get(usize::from(n)).cloned().flatten().unwrap_or_default();
+            number.map(list)
+        };
+        let all = balance.backends.iter().chain(&balance.emergency).chain(&proxy.abuse);
+        let servers: Vec<Arc<Server>> = all.map(|backend| server(&backend.name)).collect();
+        let mut listeners: Vec<Arc<Listener>> = Vec::new();
+        let known = previous.and_then(|plan| plan.listeners.first()).map(|listener| Arc::clone(&listener.selector));
+        for listen in &proxy.listeners {
+            let mut target =
+                |backend: &BackendConfig| Target::new(backend, server(&backend.name), listen, &acl);
+            let wanted = |backend: &&BackendConfig| {
+                listen.backends.is_empty() || listen.backends.contains(&backend.name)
+            };
+            let targets = balance.backends.iter().filter(wanted).map(&mut target).collect::<Result<Vec<_>, _>>()?;
+            let emergency = balance.emergency.as_ref().map(&mut target).transpose()?;
+            let abuse = proxy.abuse.as_ref().map(&mut target).transpose()?;
+            // All know the same clients: who comes by TLS is sent where he was without.
+            let elder = listeners.first().map(|listener| Arc::clone(&listener.selector)).or(known.clone());
+            let selector = selector(balance, proxy, elder.as_deref());
+            selector.rebuild(&Candidates { targets: &targets, strict: false, now: Instant::now() });
+            let http = matches!(listen.mode, Mode::Http(_));
+            let tls = match &listen.tls {
+                Some(tls) => {
+                    let (acceptor, said) = super::tls::Acceptor::load(tls, http, tickets)?;
+                    remarks.extend(said);
+                    Some(acceptor)
+                }
+                None => None,
+            };
+            let backend_tls = listen.backend_tls.as_ref().map(|tls| Connector::load(tls, http)).transpose()?;
+            listeners.push(Arc::new(Listener {
+                acl: acl(listen.client_acl.or(balance.client_acl)),
+                config: listen.clone(),
+                settings: Arc::clone(&settings),
+                tls,
+                backend_tls: backend_tls.map(Arc::new),
+                servers: targets,
+                emergency,
+                abuse,
+                selector: Arc::new(selector),
+            }));
+        }
+        Ok(Plan { listeners, servers, settings })
+    }
+
+    /// The listener at `address`, by the same protocol as `like`.
+    pub fn listener(&self, like: &ListenConfig) -> Option<&Arc<Listener>> {
+        let same = |listener: &&Arc<Listener>| {
+            listener.config.address == like.address && listener.config.transport == like.transport
+        };
+        self.listeners.iter().find(same)
+    }
+
+    /// The tables are made anew: who is well has changed.
+    pub fn rebuild(&self) {
+        let now = Instant::now();
+        for listener in &self.listeners {
+            listener.selector.rebuild(&Candidates { targets: &listener.servers, strict: false, now });
+        }
+    }
+}
+
+fn selector(balance: &Balance, proxy: &ProxyConfig, elder: Option<&Selector>) -> Selector {
+    let mut selector = Selector::new(proxy.selection, balance.seed, balance.slots_wanted());
+    if let Some(elder) = elder {
+        selector.adopt(elder);
+    }
+    selector
+}
+
+impl Listener {
+    /// Finds a server for `client` that is not among those `tried`, and adds it to them.
+    ///
+    /// Servers that could not be connected to lately are left out; if there is nobody else, they are tried all the same:
+    /// better one attempt too many than a client that is turned away without any.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn choose(&self, client: &Client, tried: &mut Tried, now: Instant) -> Result<&Target, select::Why> {
+        let denied = !self.admits(client.address);
+        let mut candidates = Candidates { targets: &self.servers, strict: true, now };
+        let mut choice = self.selector.choose(&candidates, client, denied, tried, now);
+        let nobody = |choice: &Choice| matches!(choice, Choice::Refuse(why) if *why != select::Why::Denied);
+        if nobody(&choice) || (choice == Choice::Emergency && self.emergency.is_none()) {
+            candidates.strict = false;
+            choice = self.selector.choose(&candidates, client, denied, tried, now);
+        }
+        match choice {
+            Choice::Server(index) => {
+                tried.add(index);
+                Ok(&self.servers[index])
+            }
+            // Neither is tried twice.
+            Choice::Emergency => self.spare(&self.emergency, tried, 0).ok_or(select::Why::Nobody),
+            Choice::Abuse => self.spare(&self.abuse, tried, 1).ok_or(select::Why::Denied),
+            Choice::Refuse(why) => Err(why),
+        }
+    }
+
+    fn spare<'a>(&self, spare: &'a Option<Target>, tried: &mut Tried, number: usize) -> Option<&'a Target> {
+        let place = self.servers.len() + number;
+        let target = spare.as_ref().filter(|_| !tried.contains(place))?;
+        tried.add(place);
+        Some(target)
+    }
+
+    /// Does the access list let `client` in?
+    pub fn admits(&self, client: Option<IpAddr>) -> bool {
+        match (&self.acl, client) {
+            (Some(acl), Some(address)) => acl.permits(address),
+            _ => true,
+        }
+    }
+
+    /// `client` is being served by the server of this number.
+    pub fn served(&self, client: &Client, id: u32, now: Instant) {
+        self.selector.served(client, id, now);
+    }
+
+    /// The servers, without those for emergencies and abuse.
+    pub fn targets(&self) -> &[Target] {
+        &self.servers
+    }
+
+    /// What finds servers here.
+    pub fn selector(&self) -> &Selector {
+        &self.selector
+    }
+
+    /// Is it a Unix socket?
+    pub fn is_unix(&self) -> bool {
+        matches!(self.config.address, Address::Unix(_))
+    }
+}

@@ -1,0 +1,298 @@
+//! A connection whose bytes go both ways as they come.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::access;
+use super::core::{Core, Peer, Started};
+use super::flow::{Flow, Progress, Stage};
+use super::plan::{Listener, Target};
+use super::select::{Tried, Why};
+use super::server::Engaged;
+use super::shared::Admitted;
+use super::stream::{Owner, Side};
+use super::wheel::{TICK, Tick};
+
+/// How long a broken connection's other side may take to get what was sent before.
+const MOST_BREAKING: Duration = Duration::from_secs(10);
+/// What has lived for so long is asked whether it still does, if it says nothing.
+const ESTABLISHED: Duration = Duration::from_secs(30);
+
+/// What becomes of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes on.
+    Lives,
+    /// It is over, and its streams are closed.
+    Over,
+}
+
+/// How far a connection to a server is.
+struct Dialing {
+    tried: Tried,
+    target: Target,
+    /// When it counts as failed.
+    deadline: Instant,
+}
+
+enum Phase {
+    Connecting(Box<Dialing>),
+    Relaying,
+    /// One side is broken. The other one gets what was sent before, then a reset.
+    Breaking(Instant),
+}
+
+/// A relayed connection.
+pub(super) struct Relay {
+    key: usize,
+    listener: Arc<Listener>,
+    peer: Peer,
+    client: usize,
+    server: usize,
+    phase: Phase,
+    up: Flow,
+    down: Flow,
+    engaged: Option<Engaged>,
+    began: Instant,
+    connected: Option<Duration>,
+    /// When something last moved.
+    last: Tick,
+    kept_alive: bool,
+    why: access::End,
+    _admitted: Admitted,
+}
+
+impl Relay {
+    /// Begins to connect `client`, a stream, to a server. `early` are bytes that it has sent already.
+    ///
+    /// # Errors
+    /// There is no server; the client's stream is still open.
+    pub(super) fn begin(
+        core: &mut Core,
+        key: usize,
+        listener: Arc<Listener>,
+        (client, peer): (usize, Peer),
+        admitted: Admitted,
+    ) -> Result<Relay, Why> {
+        let mut tried = Tried::default();
+        let started = core.dial(key, &listener, &peer, &mut tried)?;
+        let (dialing, connected) = dialing(core, &listener, tried, &started);
+        let mut relay = Relay {
+            key,
+            peer,
+            client,
+            server: started.stream,
+            phase: Phase::Connecting(dialing),
+            up: Flow::new(),
+            down: Flow::new(),
+            engaged: Some(Engaged::new(&started.target.server)),
+            began: core.now,
+            connected: None,
+            last: core.tick,
+            kept_alive: false,
+            why: access::End::Closed,
+            listener,
+            _admitted: admitted,
+        };
+        core.pending += 1;
+        if connected {
+            relay.established(core);
+        }
+        Ok(relay)
+    }
+
+    /// One of its streams may have something to read, or room to write.
+    pub(super) fn ready(&mut self, core: &mut Core, side: Option<Side>) -> Fate {
+        self.last = core.tick;
+        if matches!(self.phase, Phase::Connecting(_)) {
+            let stream = &core.streams[self.server];
+            if side != Some(Side::Server) || !(stream.writable || stream.readable) {
+                return Fate::Lives;
+            }
+            match stream.connected() {
+                Ok(()) => self.established(core),
+                Err(e) => return self.redial(core, &e),
+            }
+        }
+        self.carry(core)
+    }
+
+    /// When it has to be looked at again, whatever happens.
+    pub(super) fn deadline(&self, core: &Core) -> Tick {
+        match &self.phase {
+            Phase::Connecting(dialing) => core.wheel.tick(dialing.deadline) + 1,
+            Phase::Breaking(_) => core.tick + 1,
+            Phase::Relaying => {
+                let idle = self.listener.settings.timeouts.idle;
+                let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
+                if self.kept_alive { limit } else { limit.min(core.tick + ticks(ESTABLISHED)) }
+            }
+        }
+    }
+
+    /// Its time has come, perhaps.
+    pub(super) fn look(&mut self, core: &mut Core) -> Fate {
+        match &self.phase {
+            Phase::Connecting(dialing) if core.now >= dialing.deadline => {
+                self.redial(core, &io::Error::from_raw_os_error(libc::ETIMEDOUT))
+            }
+            Phase::Connecting(_) => Fate::Lives,
+            Phase::Breaking(_) => self.carry(core),
+            Phase::Relaying => {
+                let idle = self.listener.settings.timeouts.idle;
+                if !idle.is_zero() && core.tick >= self.last + ticks(idle) {
+                    self.why = access::End::Idle;
+                    return self.end(core);
+                }
+                if !self.kept_alive && core.now >= self.began + ESTABLISHED {
+                    self.kept_alive = true;
+                    let after = self.listener.settings.tcp.keepalive;
+                    if !after.is_zero() {
+                        core.streams[self.client].keep_alive(after);
+                        core.streams[self.server].keep_alive(after);
+                    }
+                }
+                Fate::Lives
+            }
+        }
+    }
+
+    /// The time for connections to end by themselves is over.
+    pub(super) fn cut(&mut self, core: &mut Core) {
+        self.why = access::End::Stopped;
+        self.end(core);
+    }
+
+    fn established(&mut self, core: &mut Core) {
+        let Phase::Connecting(dialing) = std::mem::replace(&mut self.phase, Phase::Relaying) else { return };
+        core.pending -= 1;
+        let server = &dialing.target.server;
+        server.made.fetch_add(1, Relaxed);
+        self.connected = Some(core.now - self.began);
+        self.listener.served(&self.peer.client(), server.id, core.now);
+        core.streams[self.server].writable = true;
+        if let Some(version) = self.listener.config.send_proxy {
+            let header = core.proxy_header(version, &self.peer, self.client);
+            // It goes in front of everything, TLS included; a new connection always has room for it.
+            let _ = core.streams[self.server].write_raw(&header);
+        }
+        if let Some(tls) = &self.listener.backend_tls {
+            // What goes wrong shows itself when bytes move.
+            core.streams[self.server].start_tls(tls, &dialing.target);
+        }
+    }
+
+    /// The server could not be connected to: another one.
+    fn redial(&mut self, core: &mut Core, error: &io::Error) -> Fate {
+        let Phase::Connecting(dialing) = &mut self.phase else { return Fate::Lives };
+        core.failed(&self.listener, &dialing.target, error);
+        core.close(self.server);
+        let mut tried = std::mem::take(&mut dialing.tried);
+        match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
+            Ok(started) => {
+                let (dialing, connected) = dialing(core, &self.listener, tried, &started);
+                self.server = started.stream;
+                self.engaged = Some(Engaged::new(&started.target.server));
+                self.phase = Phase::Connecting(dialing);
+                if connected {
+                    self.established(core);
+                    return self.carry(core);
+                }
+                Fate::Lives
+            }
+            Err(why) => {
+                core.pending -= 1;
+                self.why = access::End::Refused(why);
+                core.shared.totals.refused.fetch_add(1, Relaxed);
+                core.streams[self.client].reset_on_close();
+                core.close(self.client);
+                self.record(core);
+                Fate::Over
+            }
+        }
+    }
+
+    /// Carries what there is, both ways.
+    fn carry(&mut self, core: &mut Core) -> Fate {
+        let Some((client, server)) = core.streams.get2_mut(self.client, self.server) else { return Fate::Over };
+        let supplies = &mut core.supplies;
+        let last = self.down.is_over();
+        let up = self.up.pump(client, server, supplies, last);
+        let last = self.up.is_over();
+        let down = self.down.pump(server, client, supplies, last);
+        if self.up.stage == Stage::Broken || self.down.stage == Stage::Broken {
+            return self.break_off(core);
+        }
+        if self.down.stage == Stage::Ended && self.listener.settings.tcp.fastclose {
+            return self.end(core);
+        }
+        if self.up.is_over() && self.down.is_over() {
+            return self.end(core);
+        }
+        if up == Progress::Continues || down == Progress::Continues {
+            core.again.push(self.key);
+        }
+        Fate::Lives
+    }
+
+    /// One side is broken: what was sent before goes to the other one, which is then reset.
+    fn break_off(&mut self, core: &mut Core) -> Fate {
+        let since = match self.phase {
+            Phase::Breaking(since) => since,
+            _ => core.now,
+        };
+        self.phase = Phase::Breaking(since);
+        self.why = if self.down.stage == Stage::Broken { access::End::Broken } else { self.why };
+        let late = core.now >= since + MOST_BREAKING;
+        let Some((client, server)) = core.streams.get2_mut(self.client, self.server) else { return Fate::Over };
+        for (flow, from, to) in [(&mut self.up, &mut *client, &mut *server), (&mut self.down, server, client)] {
+            if flow.is_over() {
+                continue;
+            }
+            // The end of a broken connection is not told twice; what it left is there now, or never comes.
+            from.readable = true;
+            while flow.pump(from, to, &mut core.supplies, false) == Progress::Continues {}
+            if !flow.is_over() && (late || !flow.holds()) {
+                flow.release(&mut core.supplies, false);
+                flow.stage = Stage::Broken;
+            }
+        }
+        let delivered = [self.client, self.server].iter().all(|&key| core.streams[key].is_delivered());
+        if !(self.up.is_over() && self.down.is_over() && (delivered || late)) {
+            return Fate::Lives;
+        }
+        core.streams[self.client].reset_on_close();
+        core.streams[self.server].reset_on_close();
+        self.end(core)
+    }
+
+    fn end(&mut self, core: &mut Core) -> Fate {
+        self.up.release(&mut core.supplies, false);
+        self.down.release(&mut core.supplies, false);
+        if matches!(self.phase, Phase::Connecting(_)) {
+            core.pending -= 1;
+        }
+        core.close(self.client);
+        core.close(self.server);
+        if let Some(engaged) = &self.engaged {
+            engaged.server().sent.fetch_add(self.up.bytes, Relaxed);
+            engaged.server().received.fetch_add(self.down.bytes, Relaxed);
+        }
+        self.record(core);
+        Fate::Over
+    }
+
+    fn record(&self, _core: &mut Core) {}
+}
+
+fn dialing(core: &Core, listener: &Listener, tried: Tried, started: &Started) -> (Box<Dialing>, bool) {
+    let deadline = core.now + listener.settings.timeouts.connect;
+    (Box::new(Dialing { tried, target: started.target.clone(), deadline }), started.connected)
+}
+
+/// So much time in ticks, upwards.
+pub(super) fn ticks(time: Duration) -> Tick {
+    time.as_millis().div_ceil(TICK.as_millis()) as Tick
+}

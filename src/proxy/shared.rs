@@ -1,0 +1,128 @@
+//! What all event loops have in common, and what they tell the main thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use super::server::Server;
+
+/// Counters, of all listeners together.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Connections of clients that were accepted.
+    pub accepted: AtomicU64,
+    /// Connections of clients that were turned away: too many, nobody to serve them, or an access list.
+    pub refused: AtomicU64,
+    /// Requests, where HTTP is read.
+    pub requests: AtomicU64,
+    /// Requests that were not understood, or not accepted.
+    pub bad_requests: AtomicU64,
+    /// TLS handshakes that failed.
+    pub bad_handshakes: AtomicU64,
+    /// PROXY headers that were missing, wrong, or not permitted.
+    pub bad_headers: AtomicU64,
+    /// How often accepting had to pause, for want of descriptors.
+    pub pauses: AtomicU64,
+    /// Datagrams from clients.
+    pub datagrams: AtomicU64,
+    /// Datagrams that were dropped.
+    pub datagrams_dropped: AtomicU64,
+}
+
+/// What the main thread is told.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// A server could not be connected to.
+    Failed {
+        /// Which.
+        id: u32,
+        /// Why.
+        why: String,
+        /// For how long it is left out.
+        left_out: Duration,
+    },
+    /// This host is short of something.
+    Short(String),
+}
+
+/// What all event loops have in common.
+pub struct Shared {
+    /// When the proxy began.
+    pub epoch: Instant,
+    /// Connections of clients.
+    connections: AtomicU32,
+    /// Counters.
+    pub totals: Totals,
+    servers: Mutex<Servers>,
+    trouble: Sender<Trouble>,
+}
+
+#[derive(Default)]
+struct Servers {
+    by_name: HashMap<String, Arc<Server>>,
+    next: u32,
+}
+
+impl Shared {
+    /// Nothing has happened yet; `trouble` is told where it goes.
+    pub fn new(trouble: Sender<Trouble>, now: Instant) -> Shared {
+        Shared {
+            epoch: now,
+            connections: AtomicU32::new(0),
+            totals: Totals::default(),
+            servers: Mutex::new(Servers::default()),
+            trouble,
+        }
+    }
+
+    /// The server of this name.
+    pub fn server(&self, name: &str) -> Arc<Server> {
+        let mut servers = self.servers.lock();
+        if let Some(server) = servers.by_name.get(name) {
+            return Arc::clone(server);
+        }
+        let server = Arc::new(Server::new(servers.next, name, self.epoch));
+        servers.next += 1;
+        servers.by_name.insert(name.to_owned(), Arc::clone(&server));
+        server
+    }
+
+    /// The server of this number.
+    pub fn server_of(&self, id: u32) -> Option<Arc<Server>> {
+        self.servers.lock().by_name.values().find(|server| server.id == id).cloned()
+    }
+
+    /// Tells the main thread, unless it has enough to read.
+    pub fn tell(&self, trouble: Trouble) {
+        let _ = self.trouble.try_send(trouble);
+    }
+
+    /// Connections of clients that there are.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+}
+
+/// One client's connection, counted as long as this lives.
+pub struct Admitted(Arc<Shared>);
+
+impl Admitted {
+    /// One more, unless there are `most` already.
+    pub fn new(shared: &Arc<Shared>, most: u32) -> Option<Admitted> {
+        if shared.connections.fetch_add(1, Relaxed) >= most {
+            shared.connections.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(Admitted(Arc::clone(shared)))
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
