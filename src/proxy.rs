@@ -1,4 +1,180 @@
 //! The companion proxy: it ends clients' connections itself and makes its own to the servers, where Direct Server Return
 //! cannot serve.
+//!
+//! # The way of a connection
+//!
+//! ```text
+//! client -> listener -> event loop: greeting (PROXY header, TLS) -> relay: bytes both ways -> server
+//!                                                                \-> http: requests, each to its server
+//! ```
+//!
+//! - `event_loop`: one thread, and all that it does; there is one for each processor, and each listens for itself.
+//! - `stream`: a connection; `flow`: one direction of it; `relay`: both.
+//! - [`plan`]: the configuration as the loops use it; [`select`]: the choice of a server; [`server`]: what all loops know
+//!   of one.
+//! - Between the loops nothing is shared but counters, the table of clients and the servers' state.
 
+mod access;
+mod core;
+mod event_loop;
+mod flow;
+mod greeting;
+mod listen;
+pub mod plan;
 pub mod proxy_header;
+mod refusal;
+mod relay;
+pub mod select;
+pub mod server;
+pub mod shared;
+mod stream;
+pub mod tls;
+mod wheel;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use mio::{Poll, Waker};
+use socket2::Socket;
+
+use event_loop::{EventLoop, Order};
+use plan::Plan;
+use shared::{Shared, Trouble};
+
+use crate::config::Config;
+use crate::failure::{Failure, Sysexit};
+
+/// What is told and not yet read at most; what comes then is not told.
+const TROUBLE: usize = 1024;
+
+/// The running proxy.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    plan: Arc<Plan>,
+    tickets: tls::Tickets,
+    loops: Vec<Loop>,
+    /// Sockets that were opened, and not yet given to the loops: for each loop, by the listeners' places.
+    opened: Vec<Vec<(usize, Socket)>>,
+    trouble: Receiver<Trouble>,
+    remarks: Vec<String>,
+}
+
+struct Loop {
+    orders: Sender<Order>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Loop {
+    fn give(&self, order: Order) {
+        // One that has ended needs no orders.
+        let _ = self.orders.send(order);
+        let _ = self.waker.wake();
+    }
+}
+
+impl Proxy {
+    /// Opens what `config` listens on; serves nobody yet.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, certificates that cannot be used, servers without addresses.
+    pub fn prepare(config: &Config) -> Result<Proxy, Failure> {
+        let (sender, trouble) = bounded(TROUBLE);
+        let shared = Arc::new(Shared::new(sender, Instant::now()));
+        let tickets = tls::Tickets::default();
+        let mut remarks = Vec::new();
+        let plan = Plan::new(config, None, &mut |name| shared.server(name), &tickets, &mut remarks)?;
+        let threads = match config.proxy.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let all: Vec<usize> = (0..plan.listeners.len()).collect();
+        let opened = listen::open(&plan, &all, threads)?;
+        Ok(Proxy { shared, plan: Arc::new(plan), tickets, loops: Vec::new(), opened, trouble, remarks })
+    }
+
+    /// Serves.
+    ///
+    /// # Errors
+    /// The system has no room for the event loops.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let os_error =
+            |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("an event loop of the proxy cannot begin: {e}"));
+        for (index, sockets) in std::mem::take(&mut self.opened).into_iter().enumerate() {
+            let poll = Poll::new().map_err(os_error)?;
+            let waker = Waker::new(poll.registry(), event_loop::WAKER).map_err(os_error)?;
+            let (orders, receiver) = unbounded();
+            let shared = Arc::clone(&self.shared);
+            let event_loop = EventLoop::new(poll, shared, receiver).map_err(os_error)?;
+            let thread = std::thread::Builder::new()
+                .name(format!("proxy {index}"))
+                .spawn(move || event_loop.run())
+                .map_err(os_error)?;
+            let new = Loop { orders, waker, thread: Some(thread) };
+            new.give(Order::Plan(Arc::clone(&self.plan), sockets));
+            self.loops.push(new);
+        }
+        Ok(())
+    }
+
+    /// Goes on with another configuration; connections are kept.
+    ///
+    /// # Errors
+    /// As [`Proxy::prepare`]; then all stays as it was.
+    pub fn apply(&mut self, config: &Config) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let plan =
+            Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &self.tickets, &mut self.remarks)?;
+        let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
+        let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
+        let sockets = listen::open(&plan, &new, self.loops.len())?;
+        self.plan = Arc::new(plan);
+        for (one, sockets) in self.loops.iter().zip(sockets) {
+            one.give(Order::Plan(Arc::clone(&self.plan), sockets));
+        }
+        Ok(())
+    }
+
+    /// Accepts no more; what there is goes on.
+    pub fn drain(&self) {
+        self.loops.iter().for_each(|one| one.give(Order::Drain));
+    }
+
+    /// Has everything ended, after [`Proxy::drain`]?
+    pub fn is_over(&self) -> bool {
+        self.loops.iter().all(|one| one.thread.as_ref().is_none_or(JoinHandle::is_finished))
+    }
+
+    /// Ends everything, now.
+    pub fn stop(&mut self) {
+        self.loops.iter().for_each(|one| one.give(Order::Stop));
+        for one in &mut self.loops {
+            if let Some(thread) = one.thread.take() {
+                // What went wrong has been said by the panic.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    /// What went wrong.
+    pub fn trouble(&self) -> &Receiver<Trouble> {
+        &self.trouble
+    }
+
+    /// What all loops share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The configuration as it is used.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// What there is to say about the configuration, once.
+    pub fn take_remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
+    }
+}

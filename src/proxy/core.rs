@@ -12,13 +12,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::access::Recorder;
 use super::flow::Supplies;
+use super::proxy_header;
 use super::plan::{Listener, Target};
 use super::select::{Client, Tried, Why};
 use super::shared::{Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
 use super::wheel::{Tick, Wheel};
-use crate::config::proxy::source_of;
-use crate::os;
+use crate::config::proxy::{ProxyHeader, source_of};
 
 /// Whom a session is with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,9 +122,9 @@ impl Core {
             if listener.config.transparent
                 && let Some(client) = peer.address
             {
-                os::bind_foreign(&socket, client)?;
+                let _ = client;
             } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
-                os::bind_without_port(&socket, source)?;
+                socket.bind(&SocketAddr::new(source, 0).into())?;
             }
             if listener.settings.tcp.nodelay {
                 socket.set_tcp_nodelay(true)?;
@@ -139,6 +139,14 @@ impl Core {
         stream.writable = connected;
         let stream = self.adopt(stream)?;
         Ok((stream, connected))
+    }
+
+    /// The PROXY header that tells a server of the client behind `stream`.
+    pub(super) fn proxy_header(&self, version: ProxyHeader, peer: &Peer, stream: usize) -> Vec<u8> {
+        let local = || self.streams[stream].socket().local_addr().ok().and_then(|address| address.as_socket());
+        let mut header = Vec::new();
+        proxy_header::write(version, peer.address, peer.local.or_else(local), &mut header);
+        header
     }
 
     /// A server could not be connected to: it is left out for a while, if that was its fault.

@@ -25,7 +25,7 @@ use super::wheel::{Entry, Tick, Wheel};
 use crate::os;
 
 /// Who has something for the loop to do.
-const WAKER: Token = Token(usize::MAX);
+pub(super) const WAKER: Token = Token(usize::MAX);
 /// Events that are taken in at a time.
 const EVENTS: usize = 1024;
 /// Bytes that are read at a time.
@@ -83,7 +83,7 @@ impl EventLoop {
     ///
     /// # Errors
     /// The system has no descriptors left.
-    pub(super) fn new(poll: Poll, shared: Arc<Shared>, orders: Receiver<Order>, splice: bool) -> io::Result<EventLoop> {
+    pub(super) fn new(poll: Poll, shared: Arc<Shared>, orders: Receiver<Order>) -> io::Result<EventLoop> {
         let now = Instant::now();
         let core = Core {
             shared,
@@ -91,7 +91,7 @@ impl EventLoop {
             streams: Slab::new(),
             gone: Vec::new(),
             wheel: Wheel::new(now),
-            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], pipes: Vec::new(), splice },
+            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], pipes: Vec::new(), splice: true },
             now,
             tick: 0,
             again: Vec::new(),

@@ -16,9 +16,6 @@ use super::stream::Handshake;
 use super::wheel::Tick;
 use crate::config::proxy::Mode;
 
-/// The longest PROXY header that is taken, bytes.
-const LONGEST_HEADER: usize = 4096;
-
 /// A client that has connected.
 pub(super) struct Greeting {
     listener: Arc<Listener>,
@@ -127,7 +124,7 @@ impl Greeting {
     /// Takes the header off, and nothing of what follows.
     fn read_header(&mut self, core: &mut Core) -> Outcome {
         let stream = &mut core.streams[self.client];
-        let waiting = &mut core.supplies.scratch[..LONGEST_HEADER];
+        let waiting = &mut core.supplies.scratch[..proxy_header::LONGEST];
         let length = match stream.peek(waiting) {
             Ok(0) => return Outcome::Over,
             Ok(length) => length,
@@ -135,7 +132,7 @@ impl Greeting {
             Err(_) => return Outcome::Over,
         };
         match proxy_header::read(&waiting[..length]) {
-            Ok(Step::More) if length < LONGEST_HEADER && !stream.has_ended() => Outcome::Waits,
+            Ok(Step::More) if length < proxy_header::LONGEST && !stream.has_ended() => Outcome::Waits,
             Ok(Step::More) | Err(_) => Outcome::Over,
             Ok(Step::Header { consumed, source, destination }) => {
                 if stream.skip(&mut waiting[..consumed]).is_err() {

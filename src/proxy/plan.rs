@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use socket2::SockAddr;
 
-use super::select::{self, Choice, Client, Selector, Servers, Tried, View};
+use super::select::{Choice, Client, Selector, Servers, Tried, View, Why};
 use super::server::Server;
 use super::tls::Connector;
 use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig};
@@ -90,6 +90,8 @@ impl Target {
 /// What one choice needs to know of servers.
 struct Candidates<'a> {
     targets: &'a [Target],
+    emergency: Option<&'a Target>,
+    abuse: Option<&'a Target>,
     /// Are servers left out that are only suspected?
     strict: bool,
     now: Instant,
@@ -121,6 +123,14 @@ impl Servers for Candidates<'_> {
 
     fn identity(&self, index: usize) -> &str {
         &self.targets[index].server.name
+    }
+
+    fn emergency(&self) -> bool {
+        self.emergency.is_some_and(|target| target.server.takes(false, self.now))
+    }
+
+    fn abuse(&self) -> bool {
+        self.abuse.is_some_and(|target| target.server.takes(false, self.now))
     }
 }
 
@@ -160,7 +170,13 @@ impl Plan {
             // All know the same clients: who comes by TLS is sent where he was without.
             let elder = listeners.first().map(|listener| Arc::clone(&listener.selector)).or(known.clone());
             let selector = selector(balance, proxy, elder.as_deref());
-            selector.rebuild(&Candidates { targets: &targets, strict: false, now: Instant::now() });
+            selector.rebuild(&Candidates {
+                targets: &targets,
+                emergency: None,
+                abuse: None,
+                strict: false,
+                now: Instant::now(),
+            });
             let http = matches!(listen.mode, Mode::Http(_));
             let tls = match &listen.tls {
                 Some(tls) => {
@@ -198,7 +214,7 @@ impl Plan {
     pub fn rebuild(&self) {
         let now = Instant::now();
         for listener in &self.listeners {
-            listener.selector.rebuild(&Candidates { targets: &listener.servers, strict: false, now });
+            listener.selector.rebuild(&listener.candidates(false, now));
         }
     }
 }
@@ -219,32 +235,24 @@ impl Listener {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn choose(&self, client: &Client, tried: &mut Tried, now: Instant) -> Result<&Target, select::Why> {
+    pub fn choose(&self, client: &Client, tried: &mut Tried, now: Instant) -> Result<&Target, Why> {
         let denied = !self.admits(client.address);
-        let mut candidates = Candidates { targets: &self.servers, strict: true, now };
-        let mut choice = self.selector.choose(&candidates, client, denied, tried, now);
-        let nobody = |choice: &Choice| matches!(choice, Choice::Refuse(why) if *why != select::Why::Denied);
-        if nobody(&choice) || (choice == Choice::Emergency && self.emergency.is_none()) {
-            candidates.strict = false;
-            choice = self.selector.choose(&candidates, client, denied, tried, now);
+        let mut choice = self.selector.choose(&self.candidates(true, now), client, denied, tried, now);
+        if matches!(choice, Choice::Refuse(Why::Down | Why::Failed)) {
+            choice = self.selector.choose(&self.candidates(false, now), client, denied, tried, now);
         }
+        tried.add(choice);
         match choice {
-            Choice::Server(index) => {
-                tried.add(index);
-                Ok(&self.servers[index])
-            }
-            // Neither is tried twice.
-            Choice::Emergency => self.spare(&self.emergency, tried, 0).ok_or(select::Why::Nobody),
-            Choice::Abuse => self.spare(&self.abuse, tried, 1).ok_or(select::Why::Denied),
+            Choice::Server(index) => Ok(&self.servers[index]),
+            Choice::Emergency => self.emergency.as_ref().ok_or(Why::Down),
+            Choice::Abuse => self.abuse.as_ref().ok_or(Why::Denied),
             Choice::Refuse(why) => Err(why),
         }
     }
 
-    fn spare<'a>(&self, spare: &'a Option<Target>, tried: &mut Tried, number: usize) -> Option<&'a Target> {
-        let place = self.servers.len() + number;
-        let target = spare.as_ref().filter(|_| !tried.contains(place))?;
-        tried.add(place);
-        Some(target)
+    fn candidates(&self, strict: bool, now: Instant) -> Candidates<'_> {
+        let (emergency, abuse) = (self.emergency.as_ref(), self.abuse.as_ref());
+        Candidates { targets: &self.servers, emergency, abuse, strict, now }
     }
 
     /// Does the access list let `client` in?

@@ -12,7 +12,7 @@ use super::plan::{Listener, Target};
 use super::select::{Tried, Why};
 use super::server::Engaged;
 use super::shared::Admitted;
-use super::stream::{Owner, Side};
+use super::stream::Side;
 use super::wheel::{TICK, Tick};
 
 /// How long a broken connection's other side may take to get what was sent before.
@@ -78,7 +78,7 @@ impl Relay {
     ) -> Result<Relay, Why> {
         let mut tried = Tried::default();
         let started = core.dial(key, &listener, &peer, &mut tried)?;
-        let (dialing, connected) = dialing(core, &listener, tried, &started);
+        let (dialing, connected) = dialing_of(core, &listener, tried, &started);
         let mut relay = Relay {
             key,
             peer,
@@ -192,7 +192,7 @@ impl Relay {
         let mut tried = std::mem::take(&mut dialing.tried);
         match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
             Ok(started) => {
-                let (dialing, connected) = dialing(core, &self.listener, tried, &started);
+                let (dialing, connected) = dialing_of(core, &self.listener, tried, &started);
                 self.server = started.stream;
                 self.engaged = Some(Engaged::new(&started.target.server));
                 self.phase = Phase::Connecting(dialing);
@@ -246,8 +246,10 @@ impl Relay {
         self.phase = Phase::Breaking(since);
         self.why = if self.down.stage == Stage::Broken { access::End::Broken } else { self.why };
         let late = core.now >= since + MOST_BREAKING;
-        let Some((client, server)) = core.streams.get2_mut(self.client, self.server) else { return Fate::Over };
-        for (flow, from, to) in [(&mut self.up, &mut *client, &mut *server), (&mut self.down, server, client)] {
+        for (flow, from, to) in
+            [(&mut self.up, self.client, self.server), (&mut self.down, self.server, self.client)]
+        {
+            let Some((from, to)) = core.streams.get2_mut(from, to) else { return Fate::Over };
             if flow.is_over() {
                 continue;
             }
@@ -287,7 +289,7 @@ impl Relay {
     fn record(&self, _core: &mut Core) {}
 }
 
-fn dialing(core: &Core, listener: &Listener, tried: Tried, started: &Started) -> (Box<Dialing>, bool) {
+fn dialing_of(core: &Core, listener: &Listener, tried: Tried, started: &Started) -> (Box<Dialing>, bool) {
     let deadline = core.now + listener.settings.timeouts.connect;
     (Box::new(Dialing { tried, target: started.target.clone(), deadline }), started.connected)
 }

@@ -29,6 +29,14 @@ pub(super) enum Side {
     Server,
 }
 
+/// How a TLS handshake stands.
+#[derive(Debug)]
+pub(super) enum Handshake {
+    Waits,
+    Done,
+    Failed,
+}
+
 /// What reading has brought.
 #[derive(Debug)]
 pub(super) enum Received {
@@ -185,6 +193,46 @@ impl Stream {
     /// Has the system ask a peer that has been silent for `after` whether it is there.
     pub(super) fn keep_alive(&self, after: Duration) {
         let _ = self.socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after));
+    }
+
+    /// Reads what waits and leaves it there (recv(2), MSG_PEEK).
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub(super) fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        nix::sys::socket::recv(self.socket.as_raw_fd(), into, nix::sys::socket::MsgFlags::MSG_PEEK).map_err(Into::into)
+    }
+
+    /// Takes off what was peeked at: as much as `bytes` has room for.
+    ///
+    /// # Errors
+    /// As recv(2).
+    pub(super) fn skip(&self, bytes: &mut [u8]) -> io::Result<()> {
+        (&self.socket).read_exact(bytes)
+    }
+
+    /// Has the peer ended?
+    pub(super) fn has_ended(&self) -> bool {
+        self.closing
+    }
+
+    /// Writes to the socket itself, in front of TLS.
+    ///
+    /// # Errors
+    /// As send(2).
+    pub(super) fn write_raw(&self, bytes: &[u8]) -> io::Result<usize> {
+        (&self.socket).write(bytes)
+    }
+
+    /// Has the peer everything that was written?
+    pub(super) fn is_delivered(&self) -> bool {
+        crate::os::unacknowledged(&self.socket).is_ok_and(|bytes| bytes == 0)
+    }
+
+    pub(super) fn accept_tls(&mut self, _: &std::sync::Arc<rustls::ServerConfig>) {}
+    pub(super) fn start_tls(&mut self, _: &super::tls::Connector, _: &super::plan::Target) {}
+    pub(super) fn handshake(&mut self) -> Handshake {
+        Handshake::Done
     }
 
     /// What became of a connection that was being made.

@@ -1,0 +1,107 @@
+//! Sockets that listen, one for each event loop: the kernel shares connections out among them.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::plan::{Listener, Plan};
+use crate::config::proxy::{Address, TransportProtocol};
+use crate::failure::{Failure, Sysexit};
+use crate::os;
+
+/// Opens what the listeners of `plan` at these `places` listen on, for `loops` event loops: for each of them the sockets,
+/// by the listeners' places.
+///
+/// # Errors
+/// The first address that cannot be listened on.
+pub(super) fn open(plan: &Plan, places: &[usize], loops: usize) -> Result<Vec<Vec<(usize, Socket)>>, Failure> {
+    let mut all: Vec<Vec<(usize, Socket)>> = (0..loops).map(|_| Vec::new()).collect();
+    for &place in places {
+        let listener = &plan.listeners[place];
+        if listener.config.transport == TransportProtocol::Udp {
+            continue;
+        }
+        let sockets = sockets(listener, loops).map_err(|e| refused(listener, &e))?;
+        for (one, socket) in all.iter_mut().zip(sockets) {
+            one.push((place, socket));
+        }
+    }
+    Ok(all)
+}
+
+fn sockets(listener: &Listener, loops: usize) -> io::Result<Vec<Socket>> {
+    match &listener.config.address {
+        Address::Unix(path) => {
+            let socket = unix(path, listener)?;
+            (0..loops).map(|_| socket.try_clone()).collect()
+        }
+        Address::Ip(address) => {
+            if loops > 1 {
+                // Sockets that share a port would share it with another program's that has done the same.
+                bound(*address, listener, false)?;
+            }
+            let listening = |_| {
+                let socket = bound(*address, listener, loops > 1)?;
+                socket.listen(backlog(listener))?;
+                Ok(socket)
+            };
+            (0..loops).map(listening).collect()
+        }
+    }
+}
+
+fn backlog(listener: &Listener) -> i32 {
+    i32::try_from(listener.settings.limits.backlog).unwrap_or(i32::MAX)
+}
+
+fn bound(address: SocketAddr, listener: &Listener, shared: bool) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        os::share_port(&socket)?;
+    }
+    if address.is_ipv6() {
+        // There is one for each family.
+        socket.set_only_v6(true)?;
+    }
+    if listener.settings.tcp.nodelay {
+        // Connections that are accepted have it from here.
+        socket.set_tcp_nodelay(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn unix(path: &Path, listener: &Listener) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let kind = Type::STREAM.nonblocking().cloexec();
+    // One that nobody listens on is left over; whatever else is there stays.
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        let probe = Socket::new_raw(Domain::UNIX, kind, None)?;
+        if probe.connect(&address).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            fs::remove_file(path)?;
+        }
+    }
+    let socket = Socket::new_raw(Domain::UNIX, kind, None)?;
+    socket.bind(&address)?;
+    socket.listen(backlog(listener))?;
+    Ok(socket)
+}
+
+fn refused(listener: &Listener, error: &io::Error) -> Failure {
+    let (code, remedy) = match error.kind() {
+        io::ErrorKind::AddrInUse => (Sysexit::Unavailable, "another program has it; stop that one, or name another"),
+        io::ErrorKind::AddrNotAvailable => {
+            (Sysexit::Unavailable, "it is no address of this host; name one that is, or 0.0.0.0 or [::] for all")
+        }
+        io::ErrorKind::PermissionDenied => (Sysexit::NoPerm, "start as root, or take a port above 1023"),
+        io::ErrorKind::NotFound => (Sysexit::CantCreat, "create its folder first"),
+        _ => (Sysexit::OsErr, "name another"),
+    };
+    Failure::new(code, format!("{}: {error}: {remedy}", listener.config.setting()))
+}
