@@ -1,0 +1,87 @@
+//! A proxy, and servers for it.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
+use pen_dsr::config::{BackendConfig, Config};
+use pen_dsr::proxy::Proxy;
+
+/// How long anything may take before a test fails instead of hanging.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running proxy; stopped with this.
+pub struct Running {
+    pub proxy: Proxy,
+    pub address: SocketAddr,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.proxy.stop();
+    }
+}
+
+/// An address of loopback that nobody listens on just now.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A server called `name` at `address`.
+pub fn backend(name: &str, address: SocketAddr) -> BackendConfig {
+    BackendConfig { address: Some(address.ip()), port: address.port(), ..BackendConfig::named(name) }
+}
+
+/// One listener on loopback, for `servers`.
+pub fn config(servers: &[SocketAddr]) -> Config {
+    let mut config = Config::default();
+    for (n, server) in servers.iter().enumerate() {
+        config.balance.backends.push(backend(&format!("be{n}"), *server));
+    }
+    config.proxy.threads = 1;
+    config.proxy.listeners.push(ListenConfig::new(Address::Ip(free_address()), TransportProtocol::Tcp));
+    config
+}
+
+/// Starts it.
+pub fn start(config: &Config) -> Running {
+    let mut proxy = Proxy::prepare(config).unwrap();
+    proxy.start().unwrap();
+    let Address::Ip(address) = config.proxy.listeners[0].address else { panic!("no address") };
+    Running { proxy, address }
+}
+
+impl Running {
+    /// A client's connection.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        patient(&stream);
+        stream
+    }
+}
+
+/// Nothing on it hangs for ever.
+pub fn patient(stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+}
+
+/// A server that does `serve` with each connection, in a thread of its own; says how many there were.
+pub fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (count, serve) = (Arc::new(AtomicUsize::new(0)), Arc::new(serve));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { return };
+            patient(&stream);
+            counted.fetch_add(1, Ordering::Relaxed);
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    (address, count)
+}

@@ -1,0 +1,4 @@
+//! The proxy in this process, with real sockets on loopback.
+
+mod harness;
+mod relay;

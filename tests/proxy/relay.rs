@@ -1,0 +1,98 @@
+//! Bytes go both ways as they come, and so do ends and resets.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use crate::harness::{config, free_address, serve, start};
+
+/// Bytes that no other place has.
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    (0..length).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
+}
+
+#[test]
+fn what_the_client_says_arrives_and_is_answered() {
+    let (server, _) = serve(|mut stream| {
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(b"world").unwrap();
+        assert_eq!(&bytes, b"hello");
+    });
+    let proxy = start(&config(&[server]));
+    let mut client = proxy.connect();
+    client.write_all(b"hello").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "world");
+}
+
+#[test]
+fn each_direction_ends_by_itself_and_bulk_is_whole() {
+    const LENGTH: usize = 24 << 20;
+    for splice in [false, true] {
+        let (server, _) = serve(|mut stream| {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            assert!(all == pattern(LENGTH, 1));
+            // Only now, when the client has ended long ago.
+            stream.write_all(&pattern(LENGTH, 2)).unwrap();
+        });
+        let mut config = config(&[server]);
+        config.proxy.tcp.splice = splice;
+        let proxy = start(&config);
+        let mut client = proxy.connect();
+        client.write_all(&pattern(LENGTH, 1)).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert_eq!(all.len(), LENGTH);
+        assert!(all == pattern(LENGTH, 2));
+    }
+}
+
+#[test]
+fn a_server_that_refuses_is_passed_over_and_left_out() {
+    let (server, count) = serve(|mut stream| stream.write_all(b"here").unwrap());
+    let mut config = config(&[free_address(), server]);
+    config.proxy.selection.track = false;
+    let proxy = start(&config);
+    for _ in 0..10 {
+        let mut answer = String::new();
+        proxy.connect().read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "here");
+    }
+    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 10);
+    let failed = proxy.proxy.plan().servers[0].failed.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(failed, 1);
+}
+
+#[test]
+fn with_nobody_to_serve_it_a_client_is_turned_away_at_once() {
+    let proxy = start(&config(&[free_address()]));
+    let mut client = proxy.connect();
+    let mut bytes = Vec::new();
+    // The end, or a reset: no timeout.
+    match client.read_to_end(&mut bytes) {
+        Ok(0) => {}
+        Ok(n) => panic!("{n} bytes from nobody"),
+        Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
+fn a_reset_is_passed_on_after_what_came_before_it() {
+    let (server, _) = serve(|mut stream| {
+        stream.write_all(&pattern(100_000, 3)).unwrap();
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    });
+    let proxy = start(&config(&[server]));
+    let mut client = proxy.connect();
+    let mut all = vec![0; 100_000];
+    client.read_exact(&mut all).unwrap();
+    assert!(all == pattern(100_000, 3));
+    client.write_all(b"x").unwrap();
+    let e = client.read(&mut [0; 10]).unwrap_err();
+    assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset);
+}
