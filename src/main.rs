@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 fn arguments(words: Vec<OsString>) -> Vec<OsString> {
     let name = words.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_owned());
     if name.is_none_or(|name| name != "penctl") {
-        return words;
+        return helpful(words);
     }
     let mut ours: Vec<OsString> = ["pen-dsr", "ctl"].map(OsString::from).to_vec();
     let mut rest = words.into_iter().skip(1).peekable();
@@ -45,6 +45,21 @@ fn arguments(words: Vec<OsString>) -> Vec<OsString> {
     }
     ours.extend(rest);
     ours
+}
+
+/// `-h` with nothing else, or behind the name of a subcommand alone, asks for help; otherwise it is Pen's hash.
+fn helpful(mut words: Vec<OsString>) -> Vec<OsString> {
+    let alone = match words.as_slice() {
+        [_, option] => option == "-h",
+        [_, subcommand, option] => {
+            option == "-h" && ["check", "ctl", "explain", "replay", "simulate"].iter().any(|name| subcommand == name)
+        }
+        _ => false,
+    };
+    if alone && let Some(last) = words.last_mut() {
+        *last = "--help".into();
+    }
+    words
 }
 
 fn perform(cli: &Cli) -> Result<(), Failure> {
@@ -101,7 +116,9 @@ fn split<'a>(cli: &'a Cli, words: &'a [String]) -> (&'a [String], &'a [String]) 
 /// Says whether the configuration is right, and what would be done with it.
 fn check(cli: &Cli) -> Result<(), Failure> {
     let loaded = config::load_with_remarks(cli, Lookup::Names)?;
-    loaded.config.process.port()?;
+    if !loaded.config.balance.vips.is_empty() {
+        loaded.config.process.port()?;
+    }
     for line in loaded.config.summary() {
         println!("{line}");
     }

@@ -3,6 +3,8 @@
 // The comments are help texts, where brackets mean optional parts and no links.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod proxy;
+
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -13,6 +15,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use super::{
     ControlAddress, Cpus, Driver, LogFormat, TableSize, WhenEmpty, XdpMode, limits, parse_peer, parse_station,
 };
+pub use proxy::{PensArgs, ProxyArgs};
+
 use crate::lb::{Protocols, Seed};
 use crate::port::PortName;
 use crate::wire::ether::Mac;
@@ -23,6 +27,8 @@ Examples:
   pen-dsr -i eth0 10.0.0.100:80 be1::::3 be2       be1 takes three times as many clients
   pen-dsr -i eth0 10.0.0.100 --vip fd00::100 be1   two addresses, the same backends
   pen-dsr -i eth0 --check http/health 10.0.0.100:80 be1 be2
+  pen-dsr 80 be1:8080 be2:8080                     without -i a proxy: port 80 of every address
+  pen-dsr -h -H -E site.pem 443 be1:80 be2:80      TLS ends here; HTTP; a client address has one server
   pen-dsr -c pen-dsr.toml                          all of it in a file
   pen-dsr check -c pen-dsr.toml                    is the file right, and what would be done?
   pen-dsr ctl -C /run/pen-dsr.sock server be1 weight 3
@@ -30,13 +36,20 @@ Examples:
   pen-dsr -r 10.0.0.100 be1 be2 simulate weight be1 3
   pen-dsr 10.0.0.100 be1@02:00:00:00:00:11 replay in.pcap --write out.pcap
 
-Backends have the VIP on their loopback and keep quiet about it; see scripts/backend-setup.
+With -i, backends have the VIP on their loopback and keep quiet about it; see scripts/backend-setup.
 Exit codes: 64 usage, 65 bad capture, 66 no input, 67 no such user, 68 a name does not resolve, 69 no such
 interface, 71 system error, 73 cannot create a file, 77 no permission, 78 bad configuration file.";
 
-/// Load balancer for one layer-2 segment, by Direct Server Return.
+/// Load balancer for one layer-2 segment, by Direct Server Return; and a proxy.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "pen-dsr", version, after_help = EXAMPLES, subcommand_precedence_over_arg = true, disable_help_subcommand = true)]
+#[command(
+    name = "pen-dsr",
+    version,
+    after_help = EXAMPLES,
+    subcommand_precedence_over_arg = true,
+    disable_help_subcommand = true,
+    disable_help_flag = true
+)]
 pub struct Cli {
     /// Where else the configuration comes from.
     #[command(flatten)]
@@ -47,8 +60,17 @@ pub struct Cli {
     /// How to run.
     #[command(flatten)]
     pub process: ProcessArgs,
-    /// The virtual address first, then the backends; none with -c, if the file names them:
+    /// What the proxy does.
+    #[command(flatten)]
+    pub proxy: ProxyArgs,
+    /// This help
+    #[arg(long, action = ArgAction::Help, global = true)]
+    pub help: Option<bool>,
+    /// With -i the virtual address first, then the backends; none with -c, if the file names them:
     /// VIP[:port] HOST[@MAC][:port[:soft[:hard[:weight[:prio]]]]]...
+    ///
+    /// Without -i the proxy's listener first, then the servers: [HOST:]PORT|/PATH
+    /// HOST[:port[:soft[:hard[:weight[:prio]]]]]|/PATH...
     #[arg(value_name = "VIP BACKEND")]
     pub words: Vec<String>,
     /// Something else than running.
@@ -74,13 +96,16 @@ pub struct SourceArgs {
 /// Options that the choice of a backend depends on. `None`: not given, the file or the default counts.
 #[derive(Args, Clone, Debug, Default)]
 pub struct BalanceArgs {
-    /// The client's port takes part in the choice of its backend, not its address alone
-    #[arg(short = 'r', long = "hash-port", global = true)]
+    /// The client's port takes part in the choice of its backend; the proxy does not remember who served a client
+    #[arg(short = 'r', global = true)]
+    pub each_connection: bool,
+    /// The client's port takes part in hashes, not its address alone
+    #[arg(long, global = true)]
     pub hash_port: bool,
     /// UDP only: the same as --protocol udp
     #[arg(short = 'U', conflicts_with = "protocol", global = true)]
     pub udp: bool,
-    /// Which protocols the VIPs serve that do not say themselves [default: all]
+    /// Which protocols the VIPs serve that do not say themselves, and listeners [default: all; of listeners tcp]
     #[arg(long, value_enum, global = true)]
     pub protocol: Option<Protocol>,
     /// One more virtual address for the same backends; repeatable
@@ -296,7 +321,7 @@ impl BalanceArgs {
 }
 
 /// Reads a number within `range`.
-fn within(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone {
+pub(in crate::config) fn within(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone {
     move |text| {
         let number = text.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| format!("not a number from {} to {}", range.start(), range.end()))
@@ -322,7 +347,7 @@ mod tests {
     fn the_typical_call_is_read_as_it_stands() {
         let cli = Cli::try_parse_from("pen-dsr -i vtnet1 -r 10.0.0.100 be1 be2".split(' ')).unwrap();
         assert_eq!(cli.process.interface.map(|port| port.to_string()).as_deref(), Some("vtnet1"));
-        assert!(cli.balance.hash_port);
+        assert!(cli.balance.each_connection);
         assert_eq!(cli.words, ["10.0.0.100", "be1", "be2"]);
     }
 
@@ -332,6 +357,6 @@ mod tests {
         let Some(Command::Explain { words }) = cli.command else { panic!("{cli:?}") };
         assert_eq!((cli.words.len(), words.len()), (2, 2));
         let cli = Cli::try_parse_from("pen-dsr explain -r 192.0.2.7:1 10.0.0.100 be1".split(' ')).unwrap();
-        assert!(cli.balance.hash_port);
+        assert!(cli.balance.each_connection);
     }
 }

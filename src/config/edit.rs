@@ -47,8 +47,22 @@ impl Which {
             Which::Name(name) => {
                 let address = name.parse::<IpAddr>().ok();
                 let named = backends.iter().position(|backend| backend.name == *name);
+                let on = |host: &Option<String>| host.as_ref() == Some(name);
+                let hosted = || backends.iter().position(|backend| on(&backend.host));
                 let at = || backends.iter().position(|backend| address.is_some() && backend.address == address);
-                named.or_else(at).ok_or_else(|| {
+                let found = named.or_else(hosted).or_else(at);
+                if let Some(index) = found.filter(|_| named.is_none()) {
+                    // A host that has several is none of them.
+                    let others = backends.iter().enumerate().filter(|(at, other)| {
+                        *at > index && (on(&other.host) || (address.is_some() && other.address == address))
+                    });
+                    let names: Vec<&str> = others.map(|(_, other)| other.name.as_str()).collect();
+                    if !names.is_empty() {
+                        let (first, rest) = (&backends[index].name, names.join(", "));
+                        return Err(Failure::usage(format!("{name} has several servers: name one, {first}, {rest}")));
+                    }
+                }
+                found.ok_or_else(|| {
                     let near = nearest(name, backends.iter().map(|backend| backend.name.as_str()));
                     let near = near.map_or(String::new(), |near| format!("; {near:?} is one"));
                     Failure::usage(format!("there is no backend {name:?}{near}; servers lists them"))
@@ -250,8 +264,8 @@ impl Edit {
                 change(balance, index, changes)?
             }
             Edit::Add(backend) => {
-                add(balance, backend.clone())?;
-                format!("{} added, as server {}", backend.name, balance.backends.len() - 1)
+                let name = add(balance, backend.clone())?;
+                format!("{name} added, as server {}", balance.backends.len() - 1)
             }
             Edit::Remove(backend) => {
                 let removed = balance.backends.remove(backend.find(balance)?);
@@ -264,7 +278,11 @@ impl Edit {
                 format!("{}: {} maintenance", backend.name, if *on { "in" } else { "no longer in" })
             }
             Edit::Emergency(backend) => {
-                balance.emergency = backend.clone();
+                let named = |backend: BackendConfig| match balance.vips.is_empty() {
+                    true => words::named_with_port(backend),
+                    false => backend,
+                };
+                balance.emergency = backend.clone().map(named);
                 format!("emergency: {}", backend.as_ref().map_or_else(|| "none".to_owned(), words::backend_word))
             }
             Edit::HashPort(with_port) => {
@@ -367,7 +385,9 @@ impl Edit {
             Edit::TarpitRate(_) => "tarpit rate".to_owned(),
             Edit::Server { backend, .. } | Edit::Maintenance { backend, .. } => named(backend),
             Edit::Remove(_) => "backends".to_owned(),
-            Edit::Add(backend) => format!("backend {}", backend.name),
+            Edit::Add(_) => {
+                config.balance.backends.last().map_or(String::new(), |added| format!("backend {}", added.name))
+            }
             Edit::Emergency(_) => "emergency".to_owned(),
             Edit::Check(_) => "health check".to_owned(),
             Edit::CheckInterval(_) => "health interval".to_owned(),
@@ -415,8 +435,9 @@ fn each(balance: &mut Balance, which: WhichVip, what: impl Fn(&mut VipConfig)) -
     Ok(())
 }
 
-/// One more backend, unless one of that name is there.
-pub(crate) fn add(balance: &mut Balance, backend: BackendConfig) -> Result<(), Failure> {
+/// One more backend, unless one of that name is there. Gives back what it is called.
+pub(crate) fn add(balance: &mut Balance, backend: BackendConfig) -> Result<String, Failure> {
+    let backend = if balance.vips.is_empty() { words::named_with_port(backend) } else { backend };
     if balance.backends.iter().any(|known| known.name == backend.name) {
         return Err(Failure::usage(format!(
             "backend {:?} is the same host as one that is there already: leave it out, or change that one",
@@ -426,8 +447,9 @@ pub(crate) fn add(balance: &mut Balance, backend: BackendConfig) -> Result<(), F
     if balance.backends.len() >= limits::MOST {
         return Err(Failure::usage(format!("there are {} backends, and no more than that can be", limits::MOST)));
     }
+    let name = backend.name.clone();
     balance.backends.push(backend);
-    Ok(())
+    Ok(name)
 }
 
 /// Makes `changes` to the backend at `index`; says each.

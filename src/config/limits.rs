@@ -48,3 +48,38 @@ pub const DEBUG: RangeInclusive<u32> = 0..=2;
 pub const STATUS: RangeInclusive<u32> = 100..=599;
 /// Seconds for which a backend can be taken out (`server N blacklist T`).
 pub const BLACKLIST: RangeInclusive<u32> = 1..=86_400;
+
+// The proxy's.
+
+/// Listeners.
+pub const LISTENERS: usize = 1024;
+/// Connections of clients at a time, or UDP clients.
+pub const CONNECTIONS: RangeInclusive<u32> = 1..=10_000_000;
+/// Connections that are being made at a time.
+pub const PENDING: RangeInclusive<u32> = 1..=1_000_000;
+/// Connections that are accepted before others are served.
+pub const ACCEPT_BATCH: RangeInclusive<u32> = 1..=65_536;
+/// Connections that wait to be accepted, listen(2).
+pub const BACKLOG: RangeInclusive<u32> = 1..=65_535;
+/// Bytes of a request's or response's head.
+pub const HEAD: RangeInclusive<u32> = 1024..=1_048_576;
+/// Connections kept to each server.
+pub const KEPT: RangeInclusive<u32> = 0..=65_536;
+/// Clients that are remembered.
+pub const CLIENTS: RangeInclusive<u32> = 1..=16_777_216;
+/// Seconds for which a client is remembered; 0: as long as there is room.
+pub const TRACKING: RangeInclusive<u32> = 0..=31_536_000;
+/// Seconds that something may take which has to happen.
+pub const PATIENCE: RangeInclusive<u32> = 1..=3600;
+/// Seconds that something may last; 0: for ever, or not at all.
+pub const WHILE: RangeInclusive<u32> = 0..=31_536_000;
+/// Seconds for which a server that could not be connected to is left out.
+pub const LEFT_OUT: RangeInclusive<u32> = 0..=86_400;
+/// Seconds for which a UDP client is remembered.
+pub const UDP_IDLE: RangeInclusive<u32> = 1..=86_400;
+/// Seconds before a silent peer is asked, tcp(7).
+pub const KEEPALIVE: RangeInclusive<u32> = 0..=32_767;
+/// Event loops.
+pub const THREADS: RangeInclusive<u32> = 0..=1024;
+/// Seconds for which a TLS session can be resumed (RFC 8446 section 4.6.1: seven days at most).
+pub const TICKETS: RangeInclusive<u32> = 0..=604_800;

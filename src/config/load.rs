@@ -1,10 +1,13 @@
 //! One configuration from all its sources.
 
+use std::net::IpAddr;
+
 use super::cli::{Cli, Command};
 use super::commands::{self, Notes};
 use super::file::{self, Defaults};
+use super::options::{self, Context};
 use super::origin::{Problem, Source};
-use super::{Config, Lookup, options};
+use super::{Config, Lookup};
 use crate::failure::Failure;
 
 /// A configuration, and what to tell about it.
@@ -46,14 +49,21 @@ pub fn load_words(cli: &Cli, words: &[String], lookup: Lookup) -> Result<Loaded,
     let mut config = Config::default();
     let mut notes = Notes::default();
     let mut protocols = cli.balance.protocols().unwrap_or_default();
+    let mut first_is_vip = first_is_vip(cli, words);
     if let Some(path) = &cli.sources.config {
         let source = Source::new(path, commands::read("configuration file", path)?);
         let file = file::parse(&source)?;
-        let defaults =
-            Defaults { protocols: cli.balance.protocols(), when_empty: cli.balance.when_empty.unwrap_or_default() };
+        first_is_vip |= file.is_of_a_segment();
+        let defaults = Defaults {
+            protocols: cli.balance.protocols(),
+            when_empty: cli.balance.when_empty.unwrap_or_default(),
+            vips: !cli.balance.vip.is_empty() || (first_is_vip && !words.is_empty()),
+            lookup,
+        };
         protocols = file::apply(&file, &source, defaults, &mut config, &mut notes.origins)?;
     }
-    options::apply(&cli.balance, &cli.process, words, protocols, &mut config, &mut notes.origins)?;
+    let context = Context { protocols, first_is_vip, lookup };
+    notes.remarks = options::apply(cli, words, context, &mut config, &mut notes.origins)?;
     for path in &cli.sources.commands {
         commands::carry_out_file(path, &mut config, &mut notes)?;
     }
@@ -67,4 +77,18 @@ pub fn load_words(cli: &Cli, words: &[String], lookup: Lookup) -> Result<Loaded,
     let mut remarks = notes.remarks;
     remarks.extend(config.remarks());
     Ok(Loaded { config, remarks })
+}
+
+/// Is the first word a virtual address, whatever the file says? With an interface or another virtual address it is, for
+/// the subcommands that are about Direct Server Return, and if it is an address without a port: a listener has one.
+fn first_is_vip(cli: &Cli, words: &[String]) -> bool {
+    let about =
+        matches!(&cli.command, Some(Command::Explain { .. } | Command::Replay { .. } | Command::Simulate { .. }));
+    let by_command = cli.sources.command.iter().any(|command| command.split_whitespace().next() == Some("dsr_if"));
+    let bare = |word: &String| word.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    about
+        || by_command
+        || cli.process.interface.is_some()
+        || !cli.balance.vip.is_empty()
+        || words.first().is_some_and(bare)
 }

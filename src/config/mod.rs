@@ -35,10 +35,10 @@ pub use difference::difference;
 pub use driver::{Driven, Driver, XdpMode};
 pub use edit::{Change, Edit, Which, WhichVip, acl_lines};
 pub use load::{Loaded, load, load_with_remarks, load_words};
-pub use proxy::ProxyConfig;
 pub use process::{ControlAddress, Cpus, LogFormat, Process, parse_peer};
+pub use proxy::ProxyConfig;
 pub use resolve::Lookup;
-pub use rule::{parse_rules, render_rules};
+pub use rule::{parse_network, parse_rules, render_rules};
 pub use words::{Endpoint, parse_backend, parse_client, parse_vip};
 
 pub(crate) use nearest::nearest;

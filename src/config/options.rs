@@ -1,43 +1,58 @@
 //! From the command line's words and options to a configuration, each checked by itself.
 
+mod proxy;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::cli::{BalanceArgs, ProcessArgs};
+use super::cli::{BalanceArgs, Cli, ProcessArgs};
 use super::origin::Origins;
-use super::{Config, VipConfig, edit, parse_backend, parse_vip};
+use super::{Config, Lookup, VipConfig, edit, parse_backend, parse_vip, words};
 use crate::failure::Failure;
 use crate::lb::Protocols;
 use crate::probe::Check;
 
-/// Adds what words and options say to `config`; what they replace is not from the file any more.
-///
-/// `protocols` is what VIPs serve that do not say themselves.
+/// What the rest of the configuration means for words and options.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context {
+    /// What VIPs serve that do not say themselves.
+    pub(crate) protocols: Protocols,
+    /// Is the first word a virtual address, or a listener of the proxy?
+    pub(crate) first_is_vip: bool,
+    /// Are names looked up?
+    pub(crate) lookup: Lookup,
+}
+
+/// Adds what words and options say to `config`; what they replace is not from the file any more. Gives back remarks.
 ///
 /// # Errors
 /// Usage: the word or option, and how it should be.
 pub(crate) fn apply(
-    balance: &BalanceArgs,
-    process: &ProcessArgs,
+    cli: &Cli,
     words: &[String],
-    protocols: Protocols,
+    context: Context,
     config: &mut Config,
     origins: &mut Origins,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
+    let balance = &cli.balance;
     let (first, backends) = words.split_first().map_or((None, &[][..]), |(first, rest)| (Some(first), rest));
-    for word in first.into_iter().chain(&balance.vip) {
-        let vip = VipConfig { protocols, when_empty: balance.when_empty.unwrap_or_default(), ..parse_vip(word)? };
+    for word in first.filter(|_| context.first_is_vip).into_iter().chain(&balance.vip) {
+        let (protocols, when_empty) = (context.protocols, balance.when_empty.unwrap_or_default());
+        let vip = VipConfig { protocols, when_empty, ..parse_vip(word)? };
         if config.balance.vips.iter().any(|known| known.setting() == vip.setting()) {
             return Err(Failure::usage(format!("the virtual address {vip} is given twice: leave one out")));
         }
         config.balance.vips.push(vip);
     }
+    let listener = first.filter(|_| !context.first_is_vip);
+    proxy::apply_listeners(cli, listener, context.lookup, &mut config.proxy)?;
     for word in backends {
         edit::add(&mut config.balance, parse_backend(word)?)?;
     }
     apply_balance(balance, config, origins)?;
-    apply_process(process, config, origins);
-    Ok(())
+    apply_process(&cli.process, config, origins);
+    proxy::apply(cli, &mut config.proxy, origins)?;
+    Ok(cli.proxy.pens.remarks())
 }
 
 fn apply_balance(args: &BalanceArgs, config: &mut Config, origins: &mut Origins) -> Result<(), Failure> {
@@ -45,7 +60,7 @@ fn apply_balance(args: &BalanceArgs, config: &mut Config, origins: &mut Origins)
     let seconds = |n: u32| Duration::from_secs(u64::from(n));
     let milliseconds = |n: u32| Duration::from_millis(u64::from(n));
     let mut put = Put { origins };
-    put.one(&mut balance.hash_port, args.hash_port.then_some(true), "hash-port");
+    put.one(&mut balance.hash_port, (args.hash_port || args.each_connection).then_some(true), "hash-port");
     put.one(&mut balance.seed, args.seed, "seed");
     put.one(&mut balance.table_size, args.table_size, "table-size");
     put.one(&mut balance.neighbor.revalidate, args.neighbor_interval.map(seconds), "neighbor-interval");
@@ -53,6 +68,10 @@ fn apply_balance(args: &BalanceArgs, config: &mut Config, origins: &mut Origins)
     put.one(&mut balance.slow_start, args.slow_start.map(seconds), "slow-start");
     put.one(&mut balance.panic_threshold, args.panic.map(|percent| percent as u8), "panic-threshold");
     let emergency = args.emergency.as_deref().map(parse_backend).transpose()?;
+    let emergency = match balance.vips.is_empty() {
+        true => emergency.map(words::named_with_port),
+        false => emergency,
+    };
     put.one(&mut balance.emergency, emergency.map(Some), "emergency");
     let health = &mut balance.health;
     if let Some(text) = &args.check {

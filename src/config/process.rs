@@ -121,7 +121,7 @@ impl Process {
     pub fn port(&self) -> Result<&PortName, Failure> {
         self.interface.as_ref().ok_or_else(|| {
             Failure::usage(
-                "no interface: say with -i IF (or interface = \"IF\" in the file) on which segment the backends are",
+                "no interface: say with -i IF (or interface = \"IF\" in the file) on which segment the backends are; for the proxy, which needs none, give the listener a port (80, 10.0.0.1:80)",
             )
         })
     }
@@ -231,19 +231,32 @@ pub fn parse_peer(text: &str) -> Result<SocketAddr, String> {
 /// The longest path of a Unix socket on the systems that this runs on, in bytes (FreeBSD's `sun_path`, less its end).
 const LONGEST_PATH: usize = 103;
 
+/// The path of a Unix socket.
+pub(crate) fn parse_socket_path(text: &str) -> Result<PathBuf, String> {
+    if text.len() > LONGEST_PATH {
+        return Err(format!("{text:?} is too long for a Unix socket: {LONGEST_PATH} bytes at most"));
+    }
+    if text.ends_with('/') {
+        return Err(format!("{text:?} is a folder: name a file in it"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// As [`parse_socket_path`], of a path that is a word among others.
+pub(crate) fn parse_socket_word(text: &str) -> Result<PathBuf, String> {
+    match text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        true => Err(format!("{text:?} has a blank in it: name the socket without")),
+        false => parse_socket_path(text),
+    }
+}
+
 impl FromStr for ControlAddress {
     type Err = String;
 
     /// `/path/to/socket`, `ADDRESS:PORT`, `[ADDRESS]:PORT`.
     fn from_str(text: &str) -> Result<ControlAddress, String> {
         if text.contains('/') {
-            if text.len() > LONGEST_PATH {
-                return Err(format!("{text:?} is too long for a Unix socket: {LONGEST_PATH} bytes at most"));
-            }
-            if text.ends_with('/') {
-                return Err(format!("{text:?} is a folder: name a file in it"));
-            }
-            return Ok(ControlAddress::Unix(PathBuf::from(text)));
+            return parse_socket_path(text).map(ControlAddress::Unix);
         }
         match text.parse::<SocketAddr>() {
             Ok(address) if address.port() != 0 => Ok(ControlAddress::Tcp(address)),

@@ -6,6 +6,7 @@ mod listen;
 mod log;
 mod selection;
 mod tls;
+mod words;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ pub use listen::{Address, Forwarded, ListenConfig, Mode, OwnHeader, ProxyHeader,
 pub use log::{AccessLog, LogLayout, LogTarget};
 pub use selection::{Method, Selection};
 pub use tls::{BackendTls, CertificateFiles, ClientCertificates, TlsConfig, TlsVersion};
+pub(crate) use words::items;
+pub use words::{TlsVersions, parse_listener};
 
 /// All that is asked of the proxy; without listeners there is none.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -29,35 +29,47 @@ impl Config {
         if lookup == Lookup::Nothing {
             return Ok(());
         }
-        let rather_ipv4 = self.balance.vips.first().is_none_or(|vip| vip.address.is_ipv4());
-        let unknown = |backend: &&mut BackendConfig| backend.address.is_none() && backend.mac.is_none();
-        for backend in self.balance.backends.iter_mut().filter(unknown) {
+        let Config { balance, proxy, .. } = self;
+        let rather_ipv4 = balance.vips.first().is_none_or(|vip| vip.address.is_ipv4());
+        let near = balance.vips.is_empty();
+        // The proxy connects to an address, whatever the MAC.
+        let connects = !proxy.is_empty();
+        let unknown = |backend: &&mut BackendConfig| {
+            let enough = backend.path.is_some() || (backend.mac.is_some() && !connects);
+            backend.address.is_none() && !enough
+        };
+        for backend in balance.backends.iter_mut().filter(unknown) {
             let setting = format!("backend {}", backend.name);
-            backend.address = Some(address(&backend.name, rather_ipv4, setting)?);
-            backend.looked_up = true;
+            fill_in(backend, rather_ipv4, near, setting)?;
         }
-        for backend in self.balance.emergency.iter_mut().filter(unknown) {
-            backend.address = Some(address(&backend.name, rather_ipv4, "emergency".to_owned())?);
-            backend.looked_up = true;
+        for backend in balance.emergency.iter_mut().filter(unknown) {
+            fill_in(backend, rather_ipv4, near, "emergency".to_owned())?;
+        }
+        for backend in proxy.abuse.iter_mut().filter(unknown) {
+            fill_in(backend, rather_ipv4, true, "proxy abuse".to_owned())?;
         }
         Ok(())
     }
 }
 
-/// The address of `name`, rather one of the VIP's family.
-fn address(name: &str, rather_ipv4: bool, setting: String) -> Result<IpAddr, Problem> {
+/// The address of a backend's host, rather one of the VIP's family; one of this machine's own only where `near` lets it.
+fn fill_in(backend: &mut BackendConfig, rather_ipv4: bool, near: bool, setting: String) -> Result<(), Problem> {
+    let name = backend.host.as_ref().unwrap_or(&backend.name);
     let no_host = |why: String| Problem {
         setting,
         code: Sysexit::NoHost,
         message: format!("backend {name:?} does not resolve: {why}; give its address, or add it to /etc/hosts"),
     };
-    let found: Vec<IpAddr> = match (name, 0).to_socket_addrs() {
+    let found: Vec<IpAddr> = match (name.as_str(), 0).to_socket_addrs() {
         Ok(found) => found.map(|socket| socket.ip()).collect(),
         Err(e) => return Err(no_host(e.to_string())),
     };
-    let usable = |a: &&IpAddr| !a.is_loopback() && !a.is_unspecified() && !a.is_multicast();
+    let usable = |a: &&IpAddr| (near || !a.is_loopback()) && !a.is_unspecified() && !a.is_multicast();
     let same_family = found.iter().filter(usable).find(|a| a.is_ipv4() == rather_ipv4);
-    same_family.or_else(|| found.iter().find(usable)).copied().ok_or_else(|| {
+    let address = same_family.or_else(|| found.iter().find(usable)).copied();
+    backend.address = Some(address.ok_or_else(|| {
         no_host(if found.is_empty() { "no address".to_owned() } else { format!("{found:?} is not on a segment") })
-    })
+    })?);
+    backend.looked_up = true;
+    Ok(())
 }

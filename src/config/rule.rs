@@ -73,6 +73,19 @@ pub fn render_rules(acl: &Acl) -> Vec<String> {
     texts
 }
 
+/// `ADDRESS`, or `ADDRESS/PREFIX` of a network.
+///
+/// # Errors
+/// It is none, or one host of a network.
+pub fn parse_network(text: &str) -> Result<Network, String> {
+    network_with_prefix(text)
+}
+
+/// What [`parse_network`] reads.
+pub(crate) fn network_word(network: &Network) -> String {
+    if *network == Network::host(network.address) { network.address.to_string() } else { network.to_string() }
+}
+
 fn network_with_prefix(text: &str) -> Result<Network, String> {
     let network: Network = text.parse().map_err(|e| format!("{text:?} is {e}"))?;
     let address = text.split('/').next().unwrap_or_default();

@@ -1,5 +1,8 @@
 //! What a configuration means, in lines for people: `pen-dsr check`.
 
+mod proxy;
+
+use super::proxy::TransportProtocol;
 use super::{BackendConfig, Balance, Config, Driver, Process, XdpMode, check, rule, validate};
 use crate::lb::Protocols;
 use crate::lb::acl::Action;
@@ -9,16 +12,29 @@ impl Config {
     /// What would be done with it, a line each.
     pub fn summary(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let Config { balance, process, proxy: _ } = self;
-        let interface = process.ports();
-        let silent = if process.standby { ", silent until told to take over" } else { "" };
-        lines.push(format!(
-            "{interface}: {}, {}{silent}",
-            count(balance.vips.len(), "virtual address", "virtual addresses"),
-            count(balance.backends.len(), "backend", "backends")
-        ));
+        let Config { balance, process, proxy } = self;
+        let of_segment = !balance.vips.is_empty();
+        let many = count(balance.backends.len(), "backend", "backends");
+        if of_segment {
+            let interface = process.ports();
+            let silent = if process.standby { ", silent until told to take over" } else { "" };
+            let vips = count(balance.vips.len(), "virtual address", "virtual addresses");
+            lines.push(format!("{interface}: {vips}, {many}{silent}"));
+        }
+        if !proxy.is_empty() {
+            lines.push(format!("proxy: {}, {many}", count(proxy.listeners.len(), "listener", "listeners")));
+        }
         vips(balance, &mut lines);
-        backends(balance, &mut lines);
+        proxy::listeners(self, &mut lines);
+        backends(self, &mut lines);
+        proxy::selected(self, &mut lines);
+        if !of_segment {
+            health(balance, &mut lines);
+            lists_of(balance, &mut lines);
+            proxy::limited(proxy, &mut lines);
+            running(process, &mut lines);
+            return lines;
+        }
         lines.push(format!(
             "hash: the client's {}, seed {:x}, {} slots",
             if balance.hash_port { "address and port" } else { "address" },
@@ -26,17 +42,15 @@ impl Config {
             balance.slots_wanted()
         ));
         health(balance, &mut lines);
-        for (number, acl) in &balance.acls {
-            lines.push(format!("acl {number}: {}", rule::render_rules(acl).join(", ")));
-        }
-        if let Some(acl) = balance.control_acl {
-            lines.push(format!("commands over TCP: from whom acl {acl} permits"));
-        }
+        lists_of(balance, &mut lines);
         if let Some(tarpit) = &balance.tarpit {
             lines.push(format!("tarpit: what acl {} permits, {} answers a second at most", tarpit.acl, tarpit.rate));
         }
         flows(balance, process, &mut lines);
         driving(process, &mut lines);
+        if !proxy.is_empty() {
+            proxy::limited(proxy, &mut lines);
+        }
         running(process, &mut lines);
         lines
     }
@@ -44,22 +58,24 @@ impl Config {
     /// What is allowed but may not be meant, a line each.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let Config { balance, process, proxy: _ } = self;
+        let Config { balance, process, proxy } = self;
         let backends = &balance.backends;
+        let of_segment = !balance.vips.is_empty();
         if backends.iter().all(|backend| backend.weight == 0) {
             remarks.push("all backends have weight 0: nobody is served".to_owned());
         } else if backends.iter().all(|backend| backend.weight == 0 || backend.maintenance) {
             remarks.push("all backends are in maintenance: nobody is served".to_owned());
         }
         let limited = backends.iter().find(|backend| backend.soft != 0 || backend.hard != 0 || backend.prio != 0);
-        if let Some(backend) = limited {
+        if let Some(backend) = limited.filter(|_| proxy.is_empty()) {
             remarks.push(format!(
                 "backend {}: soft and hard limits and priority have no effect on Direct Server Return",
                 backend.name
             ));
         }
         let members = backends.iter().filter(|backend| backend.weight > 0).count();
-        if members * 100 > balance.slots_wanted() as usize {
+        let table = of_segment || proxy.selection.method == super::proxy::Method::Consistent;
+        if table && members * 100 > balance.slots_wanted() as usize {
             remarks.push(format!(
                 "{} slots are few for {members} backends, so that their shares are uneven: some hundred times their number is good (--table-size)",
                 balance.slots_wanted()
@@ -67,10 +83,12 @@ impl Config {
         }
         if matches!(balance.health.check, Check::Tcp { .. } | Check::Http { .. })
             && balance.vips.iter().all(|vip| vip.protocols == Protocols::Udp)
+            && proxy.listeners.iter().all(|listener| listener.transport == TransportProtocol::Udp)
         {
             remarks.push("the check asks over TCP, and the virtual addresses serve UDP alone".to_owned());
         }
-        lists(balance, &mut remarks);
+        lists(self, &mut remarks);
+        proxy::remarks(self, &mut remarks);
         if process.allow_exit && process.control.is_empty() {
             remarks.push("a command may end the program (-X), but there is nowhere to give one (-C)".to_owned());
         }
@@ -93,7 +111,17 @@ fn vips(balance: &Balance, lines: &mut Vec<String>) {
     }
 }
 
-fn backends(balance: &Balance, lines: &mut Vec<String>) {
+fn lists_of(balance: &Balance, lines: &mut Vec<String>) {
+    for (number, acl) in &balance.acls {
+        lines.push(format!("acl {number}: {}", rule::render_rules(acl).join(", ")));
+    }
+    if let Some(acl) = balance.control_acl {
+        lines.push(format!("commands over TCP: from whom acl {acl} permits"));
+    }
+}
+
+fn backends(config: &Config, lines: &mut Vec<String>) {
+    let balance = &config.balance;
     let total: u64 = balance.backends.iter().filter(|b| !b.maintenance).map(|b| u64::from(b.weight)).sum();
     for (number, backend) in balance.backends.iter().enumerate() {
         let share = match backend {
@@ -101,7 +129,14 @@ fn backends(balance: &Balance, lines: &mut Vec<String>) {
             _ if total == 0 => "0 % of the clients".to_owned(),
             backend => format!("{:.2} % of the clients", 100.0 * f64::from(backend.weight) / total as f64),
         };
-        lines.push(format!("backend {number} {}, weight {}: {share}", place(backend), backend.weight));
+        if balance.vips.is_empty() {
+            let out = if backend.maintenance { ": in maintenance" } else { "" };
+            lines.push(format!("backend {number} {}{}{out}", place(backend), proxy::limits(backend)));
+        } else {
+            let limits = if config.proxy.is_empty() { String::new() } else { proxy::limits(backend) };
+            let limits = limits.replacen(&format!(", weight {}", backend.weight), "", 1);
+            lines.push(format!("backend {number} {}, weight {}{limits}: {share}", place(backend), backend.weight));
+        }
     }
     if let Some(emergency) = &balance.emergency {
         lines.push(format!("emergency {}: serves when no other does", place(emergency)));
@@ -117,6 +152,9 @@ fn backends(balance: &Balance, lines: &mut Vec<String>) {
 /// A backend's name and how it is reached.
 fn place(backend: &BackendConfig) -> String {
     let name = &backend.name;
+    if backend.host.as_ref().is_some_and(|host| backend.address.is_some_and(|address| address.to_string() == *host)) {
+        return name.clone();
+    }
     match (backend.mac, backend.address) {
         (Some(mac), _) => format!("{name} at {mac}"),
         (None, Some(address)) if address.to_string() == *name => name.clone(),
@@ -128,6 +166,10 @@ fn place(backend: &BackendConfig) -> String {
 fn health(balance: &Balance, lines: &mut Vec<String>) {
     let policy = &balance.health.policy;
     let check = &balance.health.check;
+    if *check == Check::Link && balance.vips.is_empty() {
+        lines.push("check: none, but whether servers can be connected to when clients want them".to_owned());
+        return;
+    }
     if *check == Check::Link {
         lines.push("check: link, ARP and neighbour discovery alone".to_owned());
         return;
@@ -203,9 +245,12 @@ fn running(process: &Process, lines: &mut Vec<String>) {
     lines.push(format!("runs {ground}{user}; the log goes to {log}"));
 }
 
-fn lists(balance: &Balance, remarks: &mut Vec<String>) {
+fn lists(config: &Config, remarks: &mut Vec<String>) {
+    let balance = &config.balance;
     let vips = balance.vips.iter().filter_map(|vip| vip.client_acl);
-    let clients: Vec<u8> = balance.client_acl.into_iter().chain(vips).collect();
+    let listeners = config.proxy.listeners.iter().filter_map(|listener| listener.client_acl);
+    let servers = balance.backends.iter().filter_map(|backend| backend.acl);
+    let clients: Vec<u8> = balance.client_acl.into_iter().chain(vips).chain(listeners).chain(servers).collect();
     let tarpit = balance.tarpit.map(|tarpit| tarpit.acl);
     for (number, acl) in &balance.acls {
         let used = clients.contains(number) || balance.control_acl == Some(*number) || tarpit == Some(*number);

@@ -1,6 +1,7 @@
 //! Does the whole fit together? Each setting has been checked by itself before; here it is one against the other.
 
 mod lists;
+mod proxy;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -27,10 +28,11 @@ impl Config {
     /// Is there something to balance?
     pub(crate) fn complete(&self) -> Result<(), Problem> {
         let Balance { vips, backends, .. } = &self.balance;
+        let listener = self.proxy.listeners.first();
         match vips.first() {
-            None => Err(Problem::new(
+            None if listener.is_none() => Err(Problem::new(
                 "vips",
-                "nothing to balance: name the virtual address, then the backends (pen-dsr -i IF VIP[:port] BACKEND...), or a file with a [[vip]] (-c)",
+                "nothing to balance: name the virtual address, then the backends (pen-dsr -i IF VIP[:port] BACKEND...), or, for a proxy, the listener, then the servers (pen-dsr [HOST:]PORT SERVER...), or a file with a [[vip]] or a [[listen]] (-c)",
             )),
             Some(vip) if backends.is_empty() => Err(Problem::new(
                 "backends",
@@ -38,7 +40,11 @@ impl Config {
                     "no backends: after the virtual address {vip} name at least one (pen-dsr -i IF {vip} BACKEND...), or add a [[backend]] to the file (-c)"
                 ),
             )),
-            Some(_) => Ok(()),
+            None if backends.is_empty() => Err(Problem::new(
+                "backends",
+                "no backends: after the listener name at least one server (pen-dsr [HOST:]PORT SERVER...), or add a [[backend]] to the file (-c)",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -50,7 +56,8 @@ impl Config {
         emergency(balance)?;
         health(balance)?;
         lists::check(self)?;
-        process(&self.process)
+        process(self)?;
+        proxy::check(self)
     }
 }
 
@@ -86,7 +93,9 @@ fn backends(balance: &Balance, vip_mac: Option<Mac>) -> Result<(), Problem> {
         return Err(Problem::new("backends", what));
     }
     let mut names: HashSet<&str> = HashSet::new();
-    let mut addresses: HashMap<IpAddr, &str> = HashMap::new();
+    // Frames go to a host, connections to a port of it.
+    let of_segment = !balance.vips.is_empty();
+    let mut addresses: HashMap<(IpAddr, u16), &str> = HashMap::new();
     let mut macs: HashMap<Mac, &str> = HashMap::new();
     for backend in backends {
         let name = backend.name.as_str();
@@ -97,10 +106,12 @@ fn backends(balance: &Balance, vip_mac: Option<Mac>) -> Result<(), Problem> {
         let same = |what: String, known: &str| {
             format!("backend {name:?} is the same host as backend {known:?}, which has {what}, too: leave one out")
         };
+        let port = if of_segment { 0 } else { backend.port };
         if let Some(address) = backend.address
-            && let Some(known) = addresses.insert(address, name)
+            && let Some(known) = addresses.insert((address, port), name)
         {
-            return Err(Problem::new(format!("{setting} address"), same(address.to_string(), known)));
+            let what = if port == 0 { address.to_string() } else { format!("{address} port {port}") };
+            return Err(Problem::new(format!("{setting} address"), same(what, known)));
         }
         if let Some(mac) = backend.mac {
             if vip_mac == Some(mac) {
@@ -129,6 +140,21 @@ fn backends(balance: &Balance, vip_mac: Option<Mac>) -> Result<(), Problem> {
 /// Does a backend go with the VIPs?
 fn beside_vips(balance: &Balance, backend: &BackendConfig, setting: &str) -> Result<(), Problem> {
     let name = &backend.name;
+    if let Some(vip) = balance.vips.first() {
+        let elsewhere = match (&backend.path, backend.address) {
+            (Some(_), _) => Some("is a Unix socket".to_owned()),
+            (None, Some(address)) if !super::words::is_host(address) => {
+                Some(format!("has the address {address}, which is not the address of one host"))
+            }
+            _ => None,
+        };
+        if let Some(elsewhere) = elsewhere {
+            let what = format!(
+                "backend {name:?} {elsewhere} on the segment of {vip}: Direct Server Return needs one; a proxy does not (leave -i and the virtual addresses out)"
+            );
+            return Err(Problem::new(setting, what));
+        }
+    }
     for vip in &balance.vips {
         if backend.address == Some(vip.address) {
             let what = format!(
@@ -151,8 +177,9 @@ fn beside_vips(balance: &Balance, backend: &BackendConfig, setting: &str) -> Res
 fn emergency(balance: &Balance) -> Result<(), Problem> {
     let Some(emergency) = &balance.emergency else { return Ok(()) };
     let same = |backend: &&BackendConfig| {
+        let port = !balance.vips.is_empty() || backend.port == emergency.port;
         backend.name == emergency.name
-            || (emergency.address.is_some() && backend.address == emergency.address)
+            || (emergency.address.is_some() && backend.address == emergency.address && port)
             || (emergency.mac.is_some() && backend.mac == emergency.mac)
     };
     if let Some(backend) = balance.backends.iter().find(same) {
@@ -206,6 +233,10 @@ fn health(balance: &Balance) -> Result<(), Problem> {
         };
         if balance.vips.iter().any(|vip| vip.address == source) {
             return problem("a virtual address".to_owned());
+        }
+        if balance.vips.is_empty() {
+            // Ordinary sockets, which may be next to the servers.
+            continue;
         }
         let servers = balance.backends.iter().chain(&balance.emergency);
         if let Some(backend) = servers.into_iter().find(|backend| backend.address == Some(source)) {
@@ -275,7 +306,8 @@ fn xdp(process: &Process, front: &PortName) -> Result<(), Problem> {
     Ok(())
 }
 
-fn process(process: &Process) -> Result<(), Problem> {
+fn process(config: &Config) -> Result<(), Problem> {
+    let process = &config.process;
     ports(process)?;
     let mut files: HashMap<&std::path::Path, &str> = HashMap::new();
     let control = process.control.iter().filter_map(|address| match address {
@@ -284,7 +316,7 @@ fn process(process: &Process) -> Result<(), Problem> {
     });
     let own = [("pidfile", &process.pidfile), ("log-file", &process.log_file), ("flow-file", &process.flow_file)];
     let own = own.into_iter().filter_map(|(setting, path)| path.as_ref().map(|path| (setting, path)));
-    for (setting, path) in own.chain(control) {
+    for (setting, path) in own.chain(control).chain(proxy::files(&config.proxy)) {
         if let Some(other) = files.insert(path.as_path(), setting) {
             let what = format!("{} is both {other} and {setting}: give each its own path", path.display());
             return Err(Problem::new(setting, what));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use super::process::parse_socket_word;
 use super::{BackendConfig, VipConfig, limits};
 use crate::failure::Failure;
 use crate::lb::Protocols;
@@ -76,8 +77,14 @@ pub fn parse_client(word: &str) -> Result<Endpoint, Failure> {
     })
 }
 
+/// Can `address` be a server's of the proxy? As [`is_host`], and this machine's own.
+fn is_server(address: IpAddr) -> bool {
+    is_host(address) || address.is_loopback()
+}
+
 /// `HOST[@MAC][:port[:soft[:hard[:weight[:prio]]]]]`, the MAC also at the end; HOST is a name, an IPv4 address, or an
-/// IPv6 address, which needs brackets when something follows.
+/// IPv6 address, which needs brackets when something follows. Or `/PATH[::soft...]`, a Unix socket. Loopback addresses
+/// and sockets are the proxy's alone: [`Config::validate`](super::Config::validate) says so.
 ///
 /// # Errors
 /// Usage: what is wrong with the word, and how it should be.
@@ -88,6 +95,7 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         ))
     };
     let (text, mac) = match word.split_once('@') {
+        _ if word.starts_with('/') => (word.to_owned(), None),
         None => (word.to_owned(), None),
         Some((host, rest)) => {
             let (mac, rest) = rest.split_at_checked(17).ok_or_else(|| bad(format!("{rest:?} is not a MAC address")))?;
@@ -108,8 +116,12 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
     } else {
         text.split_once(':').unwrap_or((&text, ""))
     };
-    let (name, address) = parse_host(host).map_err(bad)?;
-    let mut backend = BackendConfig { address, mac, ..BackendConfig::named(&name) };
+    let mut backend = if host.starts_with('/') {
+        BackendConfig { path: Some(parse_socket_word(host).map_err(bad)?), ..BackendConfig::named(host) }
+    } else {
+        let (name, address) = parse_host(host).map_err(bad)?;
+        BackendConfig { address, mac, ..BackendConfig::named(&name) }
+    };
     let names = ["port", "soft limit", "hard limit", "weight", "priority"];
     let values: Vec<&str> = if fields.is_empty() { Vec::new() } else { fields.split(':').collect() };
     if values.len() > names.len() {
@@ -134,12 +146,31 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
             _ => backend.prio = number,
         }
     }
+    if backend.path.is_some() && backend.port != 0 {
+        return Err(bad("a Unix socket has no port".to_owned()));
+    }
     Ok(backend)
+}
+
+/// `backend` with its port in its name, if it has one: as servers of the proxy are called, of which a host may have
+/// several.
+pub(crate) fn named_with_port(mut backend: BackendConfig) -> BackendConfig {
+    if backend.port != 0 && backend.path.is_none() && backend.host.is_none() {
+        let name = with_port(&backend.name, backend.port);
+        backend.host = Some(std::mem::replace(&mut backend.name, name));
+    }
+    backend
+}
+
+/// `HOST:PORT`, an IPv6 address in brackets.
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// What [`parse_backend`] reads as `backend`, as far as a word can say it: the emergency backend's.
 pub(crate) fn backend_word(backend: &BackendConfig) -> String {
-    let host = if backend.name.contains(':') { format!("[{}]", backend.name) } else { backend.name.clone() };
+    let name = backend.host.as_ref().unwrap_or(&backend.name);
+    let host = if name.contains(':') && backend.path.is_none() { format!("[{name}]") } else { name.clone() };
     let mac = backend.mac.map_or(String::new(), |mac| format!("@{mac}"));
     let BackendConfig { port, soft, hard, weight, prio, .. } = backend;
     match (port, soft, hard, weight, prio) {
@@ -151,7 +182,7 @@ pub(crate) fn backend_word(backend: &BackendConfig) -> String {
 /// A host: a name, or an address, which is given back too, in its canonical form as the name.
 pub(crate) fn parse_host(text: &str) -> Result<(String, Option<IpAddr>), String> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return match is_host(address) {
+        return match is_server(address) {
             true => Ok((address.to_string(), Some(address))),
             false => Err(format!("{address} is not the address of one host")),
         };
@@ -172,6 +203,14 @@ pub(crate) fn parse_host_address(text: &str) -> Result<IpAddr, String> {
         Ok(address) if is_host(address) => Ok(address),
         Ok(address) => Err(format!("{address} is not the address of one host")),
         Err(_) => Err(format!("{text:?} is not an address: write 10.0.0.100 or fd00::100, without port or prefix")),
+    }
+}
+
+/// As [`parse_host_address`], or an address of this machine's own: of what the proxy connects to, and from.
+pub(crate) fn parse_server_address(text: &str) -> Result<IpAddr, String> {
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() => Ok(address),
+        _ => parse_host_address(text),
     }
 }
 
@@ -249,6 +288,26 @@ mod tests {
     }
 
     #[test]
+    fn servers_of_the_proxy_may_be_on_this_machine_and_several_on_a_host() {
+        let server = |word: &str| named_with_port(parse_backend(word).unwrap());
+        let near = server("127.0.0.1:8001:::3");
+        assert_eq!((near.name.as_str(), near.host.as_deref()), ("127.0.0.1:8001", Some("127.0.0.1")));
+        assert_eq!((near.port, near.address, near.weight), (8001, "127.0.0.1".parse().ok(), 3));
+        assert_eq!(server("[::1]:80").name, "[::1]:80");
+        assert_eq!((server("be1").name, server("be1").host), ("be1".to_owned(), None));
+        let socket = server("/run/x.sock:0:1:2:3:4");
+        assert_eq!((socket.name.as_str(), socket.path.as_deref()), ("/run/x.sock", Some("/run/x.sock".as_ref())));
+        assert_eq!((socket.soft, socket.hard, socket.weight, socket.prio), (1, 2, 3, 4));
+        for word in ["127.0.0.1:8001:0:0:3:0", "[::1]:80:0:0:1:0", "/run/x.sock", "/run/x.sock:0:1:2:3:4", "be1"] {
+            assert_eq!(backend_word(&server(word)), word);
+        }
+        for (bad, why) in [("/run/x.sock:80", "no port"), ("/run/", "folder"), ("/run/a b", "blank")] {
+            let failure = parse_backend(bad).unwrap_err();
+            assert!(failure.message.contains(why), "{bad}: {failure}");
+        }
+    }
+
+    #[test]
     fn a_static_mac_stands_behind_the_host_or_at_the_end() {
         let mac = Some("02:00:00:00:00:01".parse().unwrap());
         for word in [
@@ -276,7 +335,6 @@ mod tests {
             "[be1]:80",
             "[fd00::1]80",
             "0.0.0.0",
-            "127.0.0.1",
             "224.0.0.5",
             "be 1",
             "be1/24",

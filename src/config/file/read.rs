@@ -12,7 +12,8 @@ use toml::Spanned;
 
 use super::super::origin::{Origins, Place, Source};
 use super::super::{
-    BackendConfig, Config, TableSize, TarpitConfig, VipConfig, WhenEmpty, check, limits, nearest::nearest, rule, words,
+    BackendConfig, Config, Lookup, TableSize, TarpitConfig, VipConfig, WhenEmpty, check, limits, nearest::nearest,
+    rule, words,
 };
 use super::{
     BackendTable, BalanceTable, File, HealthTable, Number, Switch, TarpitTable, Text, TimeoutsTable, VipTable,
@@ -22,12 +23,17 @@ use crate::lb::Protocols;
 use crate::lb::acl::Acl;
 use crate::probe::{Check, HTTP_STATUS};
 
-/// What VIPs are that do not say it themselves.
-#[derive(Clone, Copy, Debug, Default)]
+/// What the command line means for the file.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Defaults {
     /// As the command line says; it counts before the file's `[balance] protocol`.
     pub(crate) protocols: Option<Protocols>,
+    /// What clients of VIPs get that do not say it themselves, when no backend is in service.
     pub(crate) when_empty: WhenEmpty,
+    /// Does the command line name VIPs? Without any, servers have their ports in their names.
+    pub(crate) vips: bool,
+    /// Are names of listeners looked up?
+    pub(crate) lookup: Lookup,
 }
 
 /// The file of this text.
@@ -98,6 +104,13 @@ pub(crate) fn apply(
         reader.tarpit(tarpit)?;
     }
     Ok(defaults.protocols.unwrap_or_default())
+}
+
+impl File {
+    /// Does it name an interface or a virtual address?
+    pub(crate) fn is_of_a_segment(&self) -> bool {
+        self.interface.is_some() || !self.vip.is_empty()
+    }
 }
 
 struct Reader<'a> {

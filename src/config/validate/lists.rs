@@ -22,12 +22,19 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
             return Err(Problem::new(setting, what));
         }
     }
-    has_rules(balance, balance.client_acl, "client-acl".to_owned(), "client_acl")?;
+    has_rules(balance, balance.client_acl, "client-acl".to_owned(), "no client_acl")?;
     for vip in &balance.vips {
-        has_rules(balance, vip.client_acl, format!("{} client-acl", vip.setting()), "client_acl")?;
+        has_rules(balance, vip.client_acl, format!("{} client-acl", vip.setting()), "no client_acl")?;
     }
-    has_rules(balance, balance.control_acl, "control-acl".to_owned(), "control_acl")?;
-    has_rules(balance, balance.tarpit.map(|tarpit| tarpit.acl), "tarpit acl".to_owned(), "tarpit_acl")?;
+    for listener in &config.proxy.listeners {
+        has_rules(balance, listener.client_acl, format!("{} client-acl", listener.setting()), "no client_acl")?;
+    }
+    // Direct Server Return does not look at those.
+    for backend in balance.backends.iter().filter(|_| !config.proxy.is_empty()) {
+        has_rules(balance, backend.acl, format!("backend {} acl", backend.name), "server NAME acl none")?;
+    }
+    has_rules(balance, balance.control_acl, "control-acl".to_owned(), "no control_acl")?;
+    has_rules(balance, balance.tarpit.map(|tarpit| tarpit.acl), "tarpit acl".to_owned(), "no tarpit_acl")?;
     tarpit(balance)?;
     let over_tcp = config.process.control.iter().find(|address| matches!(address, ControlAddress::Tcp(_)));
     match over_tcp {
@@ -48,7 +55,7 @@ fn has_rules(balance: &Balance, acl: Option<u8>, setting: String, command: &str)
         return Ok(());
     }
     let what = format!(
-        "access list {number} has no rules, and matches nobody: first add some (acl {number} permit ADDRESS/PREFIX), or do without (no {command}); several changes at once: include FILE"
+        "access list {number} has no rules, and matches nobody: first add some (acl {number} permit ADDRESS/PREFIX), or do without ({command}); several changes at once: include FILE"
     );
     Err(Problem::new(setting, what))
 }
