@@ -14,6 +14,7 @@ mod ring;
 mod sandbox;
 pub(super) mod setup_lock;
 mod stream;
+mod transparent;
 mod xdp;
 
 /// The command that brings an interface up, and has it take all frames if that is wanted.
@@ -42,4 +43,5 @@ pub use privileges::drop_privileges;
 pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;
 pub use stream::{Pipe, share_port, unacknowledged};
+pub use transparent::{bind_foreign, return_path};
 pub use xdp::{KernelFlows, Program, Walk, has_hardware, has_program};

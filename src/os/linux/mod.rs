@@ -15,6 +15,7 @@ mod sandbox;
 pub(super) mod setup_lock;
 mod socket;
 mod stream;
+mod transparent;
 mod waiter;
 mod xdp;
 mod xsk;
@@ -45,5 +46,6 @@ pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };
 pub use stream::{Pipe, share_port, unacknowledged};
+pub use transparent::{bind_foreign, return_path};
 pub use waiter::Waiter;
 pub use xdp::{KernelFlows, Program, Walk, has_program};

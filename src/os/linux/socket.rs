@@ -113,7 +113,7 @@ pub(super) fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<(
     set_option(socket, libc::SOL_PACKET, option, value)
 }
 
-pub(super) fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+pub(super) fn set_option(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let pointer = std::ptr::from_ref(&value).cast::<c_void>();
     // SAFETY: the pointer is to a c_int that outlives the call, and the length is that of a c_int.
     let result =
