@@ -42,8 +42,6 @@ const STUCK_LOOKS: u32 = 10;
 /// The balancer.
 pub struct Appliance {
     config: Config,
-    /// How many configurations there have been.
-    version: u64,
     ground: Ground,
     drives: Drives,
     director: Director,
@@ -51,8 +49,6 @@ pub struct Appliance {
     prepared: Option<Prepared>,
     stock: Stock,
     kept_seats: Vec<(String, u8)>,
-    /// Who may give commands over TCP.
-    control_acl: Arc<RwLock<Option<Arc<Acl>>>>,
     /// The seed of the start: what the other balancer knows flows by.
     peer_seed: Seed,
     /// Backends by what that calls them.
@@ -92,13 +88,11 @@ impl Appliance {
         let start = Start { silent: config.process.standby, seats, seed: probe_seed, has_peer };
         let director = Director::new(Arc::new(config.balance.clone()), ground.segment(&config), start, now);
         let mut appliance = Appliance {
-            control_acl: Arc::default(),
             serving: None,
             prepared: None,
             stock,
             kept_seats: Vec::new(),
             last_failure: None,
-            version: 0,
             peer_seed: config.balance.seed,
             peer_owners: HashMap::new(),
             peer_heard: None,
@@ -117,7 +111,6 @@ impl Appliance {
         if !appliance.ground.is_running() {
             appliance.director.link_down();
         }
-        appliance.publish_control_acl();
         Ok(appliance)
     }
 
@@ -350,37 +343,16 @@ impl Appliance {
             opening::warn_of_own_vips(&config, &self.ground);
         }
         self.director.reconfigure(Arc::new(config.balance.clone()), Instant::now());
-        if config.process.debug != self.config.process.debug {
-            logging::set_level(config.process.debug);
-        }
         self.config = config;
-        self.version += 1;
-        self.publish_control_acl();
         self.carry_out();
         // Whoever has left the list goes when his last flow does.
         self.take_stock();
         Ok(difference)
     }
 
-    fn publish_control_acl(&self) {
-        let balance = &self.config.balance;
-        let acl = balance.control_acl.and_then(|number| balance.acls.get(&number));
-        *self.control_acl.write() = acl.map(|acl| Arc::new(acl.clone()));
-    }
-
-    /// Who may give commands over TCP, as it stands at any time.
-    pub fn control_acl(&self) -> Arc<RwLock<Option<Arc<Acl>>>> {
-        Arc::clone(&self.control_acl)
-    }
-
     /// The configuration as it stands.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Another number for every configuration that there has been.
-    pub fn version(&self) -> u64 {
-        self.version
     }
 
     /// What the workers have counted, in all, and the program in the kernel.

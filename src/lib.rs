@@ -22,6 +22,7 @@
 //! - [`config`]: the command line, validated. [`explain`] and [`replay`] use it without a network.
 
 pub mod appliance;
+pub mod balancer;
 pub mod config;
 pub mod control;
 pub mod counters;

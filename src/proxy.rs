@@ -31,6 +31,7 @@ mod stream;
 pub mod tls;
 mod wheel;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -38,12 +39,15 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use mio::{Poll, Waker};
 use socket2::Socket;
+use tracing::warn;
 
 use event_loop::{EventLoop, Order};
 use plan::Plan;
+use server::Wanted;
 use shared::{Shared, Trouble};
 
 use crate::config::Config;
+use crate::director::{Condition, Standing};
 use crate::failure::{Failure, Sysexit};
 
 /// What is told and not yet read at most; what comes then is not told.
@@ -58,6 +62,13 @@ pub struct Proxy {
     /// Sockets that were opened, and not yet given to the loops: for each loop, by the listeners' places.
     opened: Vec<Vec<(usize, Socket)>>,
     trouble: Receiver<Trouble>,
+    remarks: Vec<String>,
+}
+
+/// Another configuration, with all that can fail done.
+pub struct Prepared {
+    plan: Arc<Plan>,
+    sockets: Vec<Vec<(usize, Socket)>>,
     remarks: Vec<String>,
 }
 
@@ -119,22 +130,81 @@ impl Proxy {
         Ok(())
     }
 
-    /// Goes on with another configuration; connections are kept.
+    /// What it takes to go on with `config`; nothing changes yet.
     ///
     /// # Errors
-    /// As [`Proxy::prepare`]; then all stays as it was.
-    pub fn apply(&mut self, config: &Config) -> Result<(), Failure> {
-        let shared = Arc::clone(&self.shared);
+    /// As [`Proxy::prepare`].
+    pub fn plan_for(&self, config: &Config) -> Result<Prepared, Failure> {
+        let mut remarks = Vec::new();
+        let shared = &self.shared;
         let plan =
-            Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &self.tickets, &mut self.remarks)?;
+            Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &self.tickets, &mut remarks)?;
         let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
         let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
         let sockets = listen::open(&plan, &new, self.loops.len())?;
-        self.plan = Arc::new(plan);
-        for (one, sockets) in self.loops.iter().zip(sockets) {
+        Ok(Prepared { plan: Arc::new(plan), sockets, remarks })
+    }
+
+    /// Goes on with what was prepared; connections are kept.
+    pub fn adopt(&mut self, prepared: Prepared) {
+        self.plan = prepared.plan;
+        self.remarks.extend(prepared.remarks);
+        for (one, sockets) in self.loops.iter().zip(prepared.sockets) {
             one.give(Order::Plan(Arc::clone(&self.plan), sockets));
         }
-        Ok(())
+    }
+
+    /// Does what is due at `now`: says what went wrong, and takes in what checks have found.
+    pub fn advance(&mut self, now: Instant) {
+        let _ = now;
+        while let Ok(trouble) = self.trouble.try_recv() {
+            self.hear_of(&trouble);
+        }
+    }
+
+    /// When something is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Takes in what went wrong.
+    pub fn hear_of(&mut self, trouble: &Trouble) {
+        match trouble {
+            Trouble::Failed { id, why, left_out } => {
+                let name = self.shared.server_of(*id).map_or_else(String::new, |server| server.name.clone());
+                warn!("server {name} could not be connected to: {why}; it is left out for {} s", left_out.as_secs());
+            }
+            Trouble::Short(what) => warn!("the proxy is short of something: {what}"),
+        }
+    }
+
+    /// Files that are written to, or opened anew.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::empty()
+    }
+
+    /// Takes in what Direct Server Return knows of its backends, and the operator wants of them.
+    pub fn follow(&mut self, standings: &[Standing]) {
+        let mut changed = false;
+        for standing in standings {
+            let Some(server) = self.plan.servers.iter().find(|server| server.name == standing.name) else { continue };
+            let (healthy, wanted) = match standing.condition {
+                Condition::Draining | Condition::Drained | Condition::Leaving => (true, Wanted::Draining),
+                Condition::Maintenance | Condition::Blacklisted => (true, Wanted::Maintenance),
+                Condition::Down => (false, Wanted::Active),
+                Condition::Up | Condition::Starting | Condition::SlowStart | Condition::Emergency => {
+                    (true, Wanted::Active)
+                }
+            };
+            if (server.is_healthy(), server.wanted()) != (healthy, wanted) {
+                server.set_healthy(healthy);
+                server.set_wanted(wanted);
+                changed = true;
+            }
+        }
+        if changed {
+            self.plan.rebuild();
+        }
     }
 
     /// Accepts no more; what there is goes on.

@@ -1,7 +1,6 @@
 //! The running balancer: set-up, signals, commands, until somebody says stop.
 
 use std::io;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
@@ -9,7 +8,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::appliance::{Appliance, Ground};
+use crate::appliance::Appliance;
+use crate::balancer::Balancer;
 use crate::config::{Config, Edit, Loaded, Lookup};
 use crate::control::execute::{self, Outcome};
 use crate::control::server::{Limits, Listeners};
@@ -17,6 +17,7 @@ use crate::control::wire::{Reply, Request};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::flow::Shape;
 use crate::os::{self, Pidfile};
+use crate::proxy::Proxy;
 use crate::sync::{self, Peer};
 use crate::{logging, stats};
 
@@ -24,6 +25,8 @@ use crate::{logging, stats};
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Reports that are taken in at a time.
 const MOST_REPORTS: usize = 1024;
+/// Between two looks whether all connections have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// Runs until TERM or INT, or a command. `load` reads the configuration anew, for HUP.
 ///
@@ -33,20 +36,24 @@ const MOST_REPORTS: usize = 1024;
 pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + Send + 'static) -> Result<(), Failure> {
     let process = config.process.clone();
     let user = process.user.as_deref().map(os::user).transpose()?;
-    let ground = Ground::find(&process)?;
     let mut pidfile = process.pidfile.as_deref().map(Pidfile::take).transpose()?;
-    let mut appliance = Appliance::prepare(config, ground)?;
-    let peer = process.peer.map(|peer| Peer::open(peer, appliance.config().balance.seed)).transpose()?;
+    let mut balancer = Balancer::prepare(config)?;
+    let peer = process.peer.map(|peer| Peer::open(peer, balancer.config().balance.seed)).transpose()?;
     let control = Listeners::open(&process.control, user.as_ref())?;
     if let Some(user) = &user {
         // Both are written to, and the log opened anew, as that user.
-        for path in process.log_file.iter().map(PathBuf::as_path).chain(appliance.flow_files()) {
+        for path in balancer.files() {
             os::give(path, user)?;
         }
-        for path in appliance.pinned() {
+        for path in balancer.appliance().iter().flat_map(|appliance| appliance.pinned()) {
             os::give(&path, user)?;
         }
-        os::drop_privileges(user, appliance.is_by_xdp())?;
+    }
+    if let Some(root) = &balancer.config().proxy.chroot {
+        os::change_root(root)?;
+    }
+    if let Some(user) = &user {
+        os::drop_privileges(user, balancer.kept())?;
     }
     if process.daemon {
         os::daemonize()?;
@@ -56,11 +63,11 @@ pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + 
             pidfile.write()?;
         }
         let signals = signals()?;
-        say_hello(appliance.config());
-        appliance.start()?;
-        let (_control, requests) = control.serve(appliance.control_acl(), Limits::default())?;
+        say_hello(balancer.config());
+        balancer.start()?;
+        let (_control, requests) = control.serve(balancer.control_acl(), Limits::default())?;
         let peer = peer.map(Peer::serve).transpose()?;
-        Loop { appliance, signals, requests, peer, load, worked_out: bounded(16), reloads: 0 }.run()
+        Loop { balancer, signals, requests, peer, load, worked_out: bounded(16), reloads: 0, ends: None }.run()
     };
     carry_on().inspect_err(|failure: &Failure| {
         // Nobody reads a daemon's standard error.
@@ -82,7 +89,7 @@ fn signals() -> Result<Receiver<i32>, Failure> {
 
 /// What the main thread waits for.
 struct Loop<L> {
-    appliance: Appliance,
+    balancer: Balancer,
     signals: Receiver<i32>,
     requests: Receiver<Request>,
     peer: Option<sync::Channels>,
@@ -91,6 +98,8 @@ struct Loop<L> {
     worked_out: (Sender<WorkedOut>, Receiver<WorkedOut>),
     /// The number of the last reload that was started.
     reloads: u64,
+    /// When what is being drained is cut off.
+    ends: Option<Instant>,
 }
 
 /// A configuration that may be the next one, and who wants to know what comes of it.
@@ -106,41 +115,66 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
         let mut next_watch = Instant::now() + WATCH_INTERVAL;
         loop {
             // Whatever has held this thread up, what has come meanwhile counts before what has not.
-            for _ in 0..MOST_REPORTS {
-                let Some(report) = self.appliance.reports().and_then(|reports| reports.try_recv().ok()) else { break };
-                self.appliance.handle_report(Some(report));
+            if let Some(appliance) = self.balancer.appliance_mut() {
+                for _ in 0..MOST_REPORTS {
+                    let Some(report) = appliance.reports().and_then(|reports| reports.try_recv().ok()) else { break };
+                    appliance.handle_report(Some(report));
+                }
             }
-            self.appliance.advance();
-            if let Some(failure) = self.appliance.broken() {
+            self.balancer.advance();
+            if let Some(failure) = self.balancer.appliance_mut().and_then(Appliance::broken) {
                 return Err(failure);
             }
             let now = Instant::now();
+            if self.ends.is_some_and(|ends| now >= ends || self.balancer.is_drained()) {
+                break;
+            }
             if now >= next_watch {
                 next_watch = now + WATCH_INTERVAL;
-                self.appliance.watch();
+                if let Some(appliance) = self.balancer.appliance_mut() {
+                    appliance.watch();
+                }
                 continue;
             }
-            let wake = self.appliance.poll_timeout().map_or(next_watch, |timeout| timeout.min(next_watch));
-            let (nothing, no_records, no_flows) = (never(), never(), never());
-            let reports = self.appliance.reports().unwrap_or(&nothing);
-            let records = self.appliance.records().unwrap_or(&no_records);
+            let next = self.balancer.poll_timeout().map_or(next_watch, |timeout| timeout.min(next_watch));
+            // Nobody tells that the last connection has ended.
+            let wake = if self.ends.is_some() { next.min(now + DRAIN_LOOK) } else { next };
+            let (nothing, no_records, no_flows, no_trouble) = (never(), never(), never(), never());
+            let appliance = self.balancer.appliance();
+            let reports = appliance.and_then(Appliance::reports).unwrap_or(&nothing);
+            let records = appliance.and_then(Appliance::records).unwrap_or(&no_records);
+            let trouble = self.balancer.proxy().map_or(&no_trouble, Proxy::trouble);
             let told = self.peer.as_ref().map_or(&no_flows, |peer| &peer.told);
             let goes_on = select! {
                 recv(self.signals) -> signal => self.handle_signal(signal.unwrap_or(SIGTERM)),
                 recv(reports) -> report => {
-                    self.appliance.handle_report(report.ok());
+                    if let Some(appliance) = self.balancer.appliance_mut() {
+                        appliance.handle_report(report.ok());
+                    }
+                    true
+                }
+                recv(trouble) -> trouble => {
+                    if let (Ok(trouble), Some(proxy)) = (trouble, self.balancer.proxy_mut()) {
+                        proxy.hear_of(&trouble);
+                    }
                     true
                 }
                 recv(records) -> records => {
-                    if let (Ok(records), Some(peer)) = (records, &self.peer) {
+                    if let (Ok(records), Some(peer), Some(appliance)) =
+                        (records, &self.peer, self.balancer.appliance())
+                    {
                         // What finds no room is told in the next round.
-                        let _ = peer.tell.try_send(self.appliance.to_peer(&records));
+                        let _ = peer.tell.try_send(appliance.to_peer(&records));
                     }
                     true
                 }
                 recv(told) -> flows => {
                     match flows {
-                        Ok(flows) => self.appliance.hear_of(&flows),
+                        Ok(flows) => {
+                            if let Some(appliance) = self.balancer.appliance_mut() {
+                                appliance.hear_of(&flows);
+                            }
+                        }
                         Err(_) => self.peer = None,
                     }
                     true
@@ -160,8 +194,8 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                 break;
             }
         }
-        log_statistics(&self.appliance);
-        self.appliance.stop();
+        log_statistics(&self.balancer);
+        self.balancer.stop();
         info!("stopped");
         Ok(())
     }
@@ -169,9 +203,15 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
     /// Does it go on?
     fn handle_signal(&mut self, signal: i32) -> bool {
         match signal {
-            SIGUSR1 => log_statistics(&self.appliance),
-            SIGUSR2 if self.appliance.director().is_silent() => self.appliance.direct(|d, now| d.take_over(now)),
-            SIGUSR2 => self.appliance.direct(|d, now| d.go_silent(now)),
+            SIGUSR1 => log_statistics(&self.balancer),
+            SIGUSR2 => {
+                if let Some(appliance) = self.balancer.appliance_mut() {
+                    let silent = appliance.director().is_silent();
+                    appliance.direct(|d, now| if silent { d.take_over(now) } else { d.go_silent(now) });
+                }
+            }
+            // Once, connections may end; twice, that is over.
+            SIGTERM if self.ends.is_none() => return self.drain(),
             SIGHUP => {
                 logging::reopen();
                 self.start_reload(None);
@@ -181,9 +221,15 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
         true
     }
 
+    /// Lets the proxy's connections end. Is there something to wait for?
+    fn drain(&mut self) -> bool {
+        self.ends = self.balancer.drain().map(|time| Instant::now() + time);
+        self.ends.is_some()
+    }
+
     /// Does it go on?
     fn handle_request(&mut self, request: Request) -> bool {
-        match execute::execute(&mut self.appliance, &request) {
+        match execute::execute(&mut self.balancer, &request) {
             Outcome::Done(reply) => {
                 let _ = request.reply.send(reply);
                 true
@@ -223,7 +269,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
     }
 
     fn start_edit(&self, edit: Edit, asked: Sender<Reply>) {
-        let (config, version) = (self.appliance.config().clone(), self.appliance.version());
+        let (config, version) = (self.balancer.config().clone(), self.balancer.version());
         self.work_out(move || {
             let outcome = config.edited(&edit, Lookup::Names);
             WorkedOut::Edit { version, edit, outcome, asked }
@@ -232,11 +278,11 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
 
     /// A command's change, unless another one was quicker: then it is worked out again on top of that.
     fn edit(&mut self, version: u64, edit: Edit, outcome: Result<(Config, String), Failure>, asked: Sender<Reply>) {
-        if version != self.appliance.version() {
+        if version != self.balancer.version() {
             return self.start_edit(edit, asked);
         }
         let applied = outcome.and_then(|(config, said)| {
-            let changes = self.appliance.apply(config)?;
+            let changes = self.balancer.apply(config)?;
             changes.iter().for_each(|line| info!("{line}"));
             Ok(execute::edited(&said, &changes))
         });
@@ -249,7 +295,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             if number != self.reloads {
                 return Err(Failure::new(Sysexit::Config, "a later reload has overtaken this one"));
             }
-            let difference = self.appliance.apply(loaded.config)?;
+            let difference = self.balancer.apply(loaded.config)?;
             loaded.remarks.iter().for_each(|remark| warn!("{remark}"));
             Ok(difference)
         });
@@ -272,6 +318,19 @@ fn say_hello(config: &Config) {
     if let Some(user) = &process.user {
         info!("running as user {user}");
     }
+    if !b.vips.is_empty() {
+        say_direct(config);
+    }
+    for listener in &config.proxy.listeners {
+        info!("the proxy listens: {}, for {} servers", listener.setting(), b.backends.len());
+    }
+    for address in &process.control {
+        info!("commands are taken at {address}");
+    }
+}
+
+fn say_direct(config: &Config) {
+    let (b, process) = (&config.balance, &config.process);
     let vips: Vec<String> = b.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols)).collect();
     info!(
         "{}: {} by {} backends, hashing the client's {}, seed {}, {} slots",
@@ -304,13 +363,10 @@ fn say_hello(config: &Config) {
     if process.standby {
         info!("standing by: silent until told to take over (USR2, or the command takeover)");
     }
-    for address in &process.control {
-        info!("commands are taken at {address}");
-    }
 }
 
-fn log_statistics(appliance: &Appliance) {
-    for line in stats::lines(&appliance.counters(), appliance.director()) {
+fn log_statistics(balancer: &Balancer) {
+    for line in stats::all(balancer) {
         info!("{line}");
     }
 }

@@ -1,12 +1,61 @@
 //! Statistics in words.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::balancer::Balancer;
 use crate::counters::{Counters, Traffic};
 use crate::director::Director;
+use crate::proxy::Proxy;
 use crate::verdict::DropReason;
 
 /// Frames and bytes in words.
 pub fn count(traffic: &Traffic) -> String {
     format!("{} frames, {} bytes", traffic.frames.get(), traffic.bytes.get())
+}
+
+/// What `balancer` has counted, a line each.
+pub fn all(balancer: &Balancer) -> Vec<String> {
+    let appliance = balancer.appliance().map(|appliance| lines(&appliance.counters(), appliance.director()));
+    let proxy = balancer.proxy().map(|proxy| proxied(proxy));
+    appliance.into_iter().chain(proxy).flatten().collect()
+}
+
+/// What the proxy has counted, a line each.
+pub fn proxied(proxy: &Proxy) -> Vec<String> {
+    let shared = proxy.shared();
+    let n = |counter: &AtomicU64| counter.load(Relaxed);
+    let totals = &shared.totals;
+    let mut lines = vec![
+        format!(
+            "proxy: {} connections of clients, {} accepted, {} turned away; accepting paused {} times",
+            shared.connections(),
+            n(&totals.accepted),
+            n(&totals.refused),
+            n(&totals.pauses)
+        ),
+        format!(
+            "proxy: {} requests, {} bad; {} TLS handshakes and {} PROXY headers failed; {} datagrams, {} dropped",
+            n(&totals.requests),
+            n(&totals.bad_requests),
+            n(&totals.bad_handshakes),
+            n(&totals.bad_headers),
+            n(&totals.datagrams),
+            n(&totals.datagrams_dropped)
+        ),
+    ];
+    lines.extend(proxy.plan().servers.iter().map(|server| {
+        format!(
+            "server {}: {} connections, {} made, {} failed, {} requests, {} bytes sent, {} received",
+            server.name,
+            server.connections(),
+            n(&server.made),
+            n(&server.failed),
+            n(&server.requests),
+            n(&server.sent),
+            n(&server.received)
+        )
+    }));
+    lines
 }
 
 /// What `counters` say, a line each: totals, VIPs, backends. Numbers of frames and bytes.

@@ -1,5 +1,7 @@
 //! What commands do, while the balancer runs.
 
+mod proxied;
+
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -13,6 +15,8 @@ use tracing::info;
 use super::command::{Act, Command, Query, help};
 use super::wire::{Answer, Reply, Request};
 use crate::appliance::Appliance;
+use crate::balancer::Balancer;
+use crate::config::proxy::ListenConfig;
 use crate::config::{Config, Edit, Which, acl_lines};
 use crate::counters::Counters;
 use crate::director::{Duty, Standing};
@@ -33,7 +37,7 @@ pub enum Outcome {
 }
 
 /// Carries out one request.
-pub fn execute(appliance: &mut Appliance, request: &Request) -> Outcome {
+pub fn execute(balancer: &mut Balancer, request: &Request) -> Outcome {
     let command = match Command::parse(&request.line) {
         Ok(command) => command,
         Err(failure) => return Outcome::Done(Err(failure)),
@@ -47,22 +51,22 @@ pub fn execute(appliance: &mut Appliance, request: &Request) -> Outcome {
     if !matches!(command, Command::Query(_)) {
         info!("command over {}: {}", if request.trusted { "the Unix socket" } else { "TCP" }, request.line);
     }
-    let outcome = carry_out(appliance, command);
+    let outcome = carry_out(balancer, command);
     if let Outcome::Done(Err(failure)) = &outcome {
         info!("refused: {failure}");
     }
     outcome
 }
 
-fn carry_out(appliance: &mut Appliance, command: Command) -> Outcome {
+fn carry_out(balancer: &mut Balancer, command: Command) -> Outcome {
     match command {
         Command::Act(Act::Reload) => Outcome::Reload,
-        Command::Act(Act::Exit) if appliance.config().process.allow_exit => Outcome::Exit(Answer::plain("bye")),
+        Command::Act(Act::Exit) if balancer.config().process.allow_exit => Outcome::Exit(Answer::plain("bye")),
         Command::Act(Act::Exit) => {
             Outcome::Done(Err(Failure::new(Sysexit::NoPerm, "exit is not allowed here: start with -X to allow it")))
         }
-        Command::Act(act) => Outcome::Done(perform(appliance, &act)),
-        Command::Query(query) => Outcome::Done(answer(appliance, &query)),
+        Command::Act(act) => Outcome::Done(perform(balancer, &act)),
+        Command::Query(query) => Outcome::Done(answer(balancer, &query)),
         Command::Configure(edit) => Outcome::Edit(edit),
         Command::NoEffect { word, reason } => {
             Outcome::Done(Ok(Answer::plain(format!("{word} has no effect: {reason}"))))
@@ -81,7 +85,19 @@ pub fn difference(lines: &[String]) -> Answer {
     Answer::new(text, json!({ "changes": lines }))
 }
 
-fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
+fn perform(balancer: &mut Balancer, act: &Act) -> Reply {
+    if *act == Act::Statistics {
+        stats::all(balancer).iter().for_each(|line| info!("{line}"));
+        return Ok(Answer::plain("written to the log"));
+    }
+    match balancer.appliance_mut() {
+        Some(appliance) => direct(appliance, act),
+        None => proxied::perform(balancer, act),
+    }
+}
+
+/// Does what concerns Direct Server Return; the proxy follows.
+fn direct(appliance: &mut Appliance, act: &Act) -> Reply {
     match act {
         Act::Drain(which) => set_duty(appliance, which, Duty::Draining),
         Act::Undrain(which) => set_duty(appliance, which, Duty::Active),
@@ -97,13 +113,8 @@ fn perform(appliance: &mut Appliance, act: &Act) -> Reply {
             appliance.direct(|director, now| director.go_silent(now));
             Ok(Answer::plain("standing by"))
         }
-        Act::Statistics => {
-            let lines = stats::lines(&appliance.counters(), appliance.director());
-            lines.iter().for_each(|line| info!("{line}"));
-            Ok(Answer::plain("written to the log"))
-        }
-        // Those two are not for here.
-        Act::Reload | Act::Exit => Ok(Answer::plain("")),
+        // Those are not for here.
+        Act::Reload | Act::Exit | Act::Statistics => Ok(Answer::plain("")),
     }
 }
 
@@ -130,33 +141,45 @@ fn standing_of(appliance: &Appliance, which: &Which) -> Result<Standing, Failure
     found.ok_or_else(|| Failure::usage(format!("backend {name} is not served yet")))
 }
 
-fn answer(appliance: &Appliance, query: &Query) -> Reply {
-    let config = appliance.config();
-    let (balance, process) = (&config.balance, &config.process);
+fn answer(balancer: &Balancer, query: &Query) -> Reply {
+    if let Some(reply) = of_config(balancer.config(), query) {
+        return reply;
+    }
+    let Some(appliance) = balancer.appliance() else { return proxied::answer(balancer, query) };
     if matches!(query, Query::Servers | Query::Server(_) | Query::Status | Query::Flows(_)) {
         appliance.glance_at_flows();
     }
     Ok(match query {
-        Query::Servers => servers(appliance, &appliance.director().standings()),
+        Query::Servers => proxied::beside(balancer, servers(appliance, &appliance.director().standings())),
         Query::Server(which) => servers(appliance, &[standing_of(appliance, which)?]),
-        Query::Status => status(appliance),
-        Query::Mode => mode(config, appliance.director().is_silent()),
-        Query::Pid => Answer::new(format!("{}\n", std::process::id()), json!(std::process::id())),
+        Query::Status => proxied::beside(balancer, status(appliance)),
+        Query::Mode => mode(balancer.config(), appliance.director().is_silent()),
         Query::Recent(within) => recent(appliance, *within)?,
         Query::Flows(which) => flows(appliance, which.as_ref())?,
         Query::Explain(client) => {
             let director = appliance.director();
             let name = |number: usize| director.seats().get(number).map_or("nobody", |seat| seat.key.as_str());
-            Answer::plain(explain::explain(balance, director.tables(), name, *client)?)
+            Answer::plain(explain::explain(director.balance(), director.tables(), name, *client)?)
         }
-        Query::Table => table(appliance),
+        _ => table(appliance),
+    })
+}
+
+/// What the configuration alone answers.
+fn of_config(config: &Config, query: &Query) -> Option<Reply> {
+    let (balance, process) = (&config.balance, &config.process);
+    Some(Ok(match query {
+        Query::Pid => Answer::new(format!("{}\n", std::process::id()), json!(std::process::id())),
         Query::Control => plain_list(process.control.iter().map(ToString::to_string)),
         Query::Log => Answer::plain(match (&process.log_file, process.daemon) {
             (Some(path), _) => path.display().to_string(),
             (None, true) => "syslog".to_owned(),
             (None, false) => "standard error".to_owned(),
         }),
-        Query::Listen => plain_list(balance.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols))),
+        Query::Listen => {
+            let vips = balance.vips.iter().map(|vip| format!("{vip} ({})", vip.protocols));
+            plain_list(vips.chain(config.proxy.listeners.iter().map(ListenConfig::setting)))
+        }
         Query::Debug => Answer::new(format!("{}\n", process.debug), json!(process.debug)),
         Query::Acl(number) => {
             let numbers: Vec<u8> = number.map_or_else(|| balance.acls.keys().copied().collect(), |n| vec![n]);
@@ -166,9 +189,10 @@ fn answer(appliance: &Appliance, query: &Query) -> Reply {
         Query::ControlAcl => list_number(balance.control_acl),
         Query::TarpitAcl => list_number(balance.tarpit.map(|tarpit| tarpit.acl)),
         Query::Write(None) => Answer::plain(config.to_toml()),
-        Query::Write(Some(path)) => write(config, path)?,
+        Query::Write(Some(path)) => return Some(write(config, path)),
         Query::Help(word) => Answer::plain(help(word.as_deref())),
-    })
+        _ => return None,
+    }))
 }
 
 fn joined(lines: &[String]) -> String {

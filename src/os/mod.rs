@@ -92,6 +92,19 @@ pub struct ActiveOffloads {
     pub remedy: String,
 }
 
+/// What is still needed once the program has become another user, where the system can tell one from the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Packet sockets and filters.
+    pub packets: bool,
+    /// The program in the kernel.
+    pub bpf: bool,
+    /// Sockets with addresses of clients.
+    pub foreign_addresses: bool,
+    /// Ports below 1024, of listeners that a later configuration has.
+    pub low_ports: bool,
+}
+
 mod ifname;
 mod interface;
 mod mapping;
@@ -102,7 +115,7 @@ mod vnet;
 
 pub use interface::Interface;
 pub use mapping::map_file;
-pub use process::{Boot, Pidfile, boot, daemonize, end_on_broken_pipe, give, random_key, user};
+pub use process::{Boot, Pidfile, boot, change_root, daemonize, end_on_broken_pipe, give, random_key, user};
 pub use setup::{MacFilter, Purpose, Setup};
 pub use stream::accept;
 pub use system::*;

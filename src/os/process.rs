@@ -93,6 +93,18 @@ pub fn user(name: &str) -> Result<User, Failure> {
     }
 }
 
+/// Makes `root` the root of all paths (chroot(2)); what is open stays open.
+///
+/// # Errors
+/// There is no such folder, or it is not permitted.
+pub fn change_root(root: &Path) -> Result<(), Failure> {
+    nix::unistd::chroot(root).and_then(|()| nix::unistd::chdir("/")).map_err(|e| {
+        let code = if e == nix::Error::EPERM { Sysexit::NoPerm } else { Sysexit::Config };
+        let remedy = if e == nix::Error::EPERM { "start as root" } else { "name a folder that is there" };
+        Failure::new(code, format!("{} cannot become the root (-j): {e}: {remedy}, or leave -j out", root.display()))
+    })
+}
+
 /// Makes the file or folder `path` the property of `user`; a device stays whose it is.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ use super::shared::{Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
 use super::wheel::{Tick, Wheel};
 use crate::config::proxy::{ProxyHeader, source_of};
+use crate::os;
 
 /// Whom a session is with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,7 +123,7 @@ impl Core {
             if listener.config.transparent
                 && let Some(client) = peer.address
             {
-                let _ = client;
+                os::bind_foreign(&socket, client)?;
             } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
                 socket.bind(&SocketAddr::new(source, 0).into())?;
             }

@@ -3,14 +3,15 @@
 use nix::unistd::{User, setgid, setgroups, setuid};
 
 use crate::failure::{Failure, Sysexit};
+use crate::os::Kept;
 
 /// Becomes `user` for good; the netmap or bpf descriptor stays open. An interface that goes away and returns is set up
 /// again by its keeper, see [`crate::os::Setup`], but cannot be opened then, unless the user may open /dev/netmap or bpf
-/// devices.
+/// devices; nothing of `kept` can be had without root.
 ///
 /// # Errors
 /// Not permitted.
-pub fn drop_privileges(user: &User, _bpf: bool) -> Result<(), Failure> {
+pub fn drop_privileges(user: &User, _kept: Kept) -> Result<(), Failure> {
     let refused = |what: &str, e: nix::Error| {
         Failure::new(
             Sysexit::NoPerm,

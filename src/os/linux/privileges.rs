@@ -5,14 +5,14 @@ use nix::sys::prctl;
 use nix::unistd::{User, setgid, setgroups, setuid};
 
 use crate::failure::{Failure, Sysexit};
+use crate::os::Kept;
 
-/// Becomes `user` for good. What is kept is CAP_NET_RAW and CAP_NET_ADMIN: when the interface goes away and returns,
-/// its sockets and its ingress filter have to be made anew. `bpf`: and CAP_BPF, with which the program in the kernel is
-/// given new tables, and CAP_PERFMON, without which the verifier takes no program that works with a packet's length. Before any thread is started, as capabilities are a thread's.
+/// Becomes `user` for good, with the capabilities that `kept` takes. Before any thread is started, as capabilities are a
+/// thread's.
 ///
 /// # Errors
 /// Not permitted.
-pub fn drop_privileges(user: &User, bpf: bool) -> Result<(), Failure> {
+pub fn drop_privileges(user: &User, kept: Kept) -> Result<(), Failure> {
     let refused = |what: &str, e: &dyn std::fmt::Display| {
         Failure::new(
             Sysexit::NoPerm,
@@ -23,9 +23,19 @@ pub fn drop_privileges(user: &User, bpf: bool) -> Result<(), Failure> {
     setgroups(&[user.gid]).map_err(|e| refused("setgroups", &e))?;
     setgid(user.gid).map_err(|e| refused("setgid", &e))?;
     setuid(user.uid).map_err(|e| refused("setuid", &e))?;
-    let bpf = if bpf { &[Capability::CAP_BPF, Capability::CAP_PERFMON][..] } else { &[] };
-    let kept: CapsHashSet =
-        [Capability::CAP_NET_RAW, Capability::CAP_NET_ADMIN].into_iter().chain(bpf.iter().copied()).collect();
+    let kept: CapsHashSet = [
+        // When the interface goes away and returns, its sockets and its ingress filter have to be made anew.
+        (kept.packets, Capability::CAP_NET_RAW),
+        (kept.packets || kept.foreign_addresses, Capability::CAP_NET_ADMIN),
+        // The program in the kernel is given new tables; without the second one the verifier takes no program that works
+        // with a packet's length.
+        (kept.bpf, Capability::CAP_BPF),
+        (kept.bpf, Capability::CAP_PERFMON),
+        (kept.low_ports, Capability::CAP_NET_BIND_SERVICE),
+    ]
+    .into_iter()
+    .filter_map(|(kept, capability)| kept.then_some(capability))
+    .collect();
     caps::clear(None, CapSet::Inheritable).map_err(|e| refused("capabilities", &e))?;
     caps::set(None, CapSet::Effective, &kept).map_err(|e| refused("capabilities", &e))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(|e| refused("capabilities", &e))?;
