@@ -1,4 +1,0 @@
-//! The access log (stub).
-use super::select::Why;
-#[derive(Clone, Copy, Debug)] pub enum End { Closed, Idle, Stopped, Broken, Refused(Why) }
-pub struct Recorder;
