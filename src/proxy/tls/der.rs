@@ -172,4 +172,4 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

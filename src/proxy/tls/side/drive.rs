@@ -1,15 +1,14 @@
 //! rustls's unbuffered interface, driven: from state to state until there is nothing more to be done with the bytes that
 //! are there.
 
+use std::ops::Deref;
+
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
 };
 use rustls::{CommonState, Error};
-
-/// Alerts that are sent after a failure; there is one, of which this is sure to be the end.
-const LAST_WORDS: usize = 4;
 
 /// Either end of a connection.
 pub(super) enum Endpoint {
@@ -81,7 +80,7 @@ impl Plain<'_> {
 }
 
 /// The same method of both kinds of connections, which rustls defines for each of them.
-trait Records {
+trait Records: Deref<Target = CommonState> {
     type Data;
 
     fn records<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
@@ -103,7 +102,7 @@ impl Records for UnbufferedConnectionCommon<ClientConnectionData> {
     }
 }
 
-fn advance<C: Records + ?Sized>(
+fn advance<C: Records>(
     connection: &mut C,
     incoming: &mut [u8],
     plain: &mut Plain<'_>,
@@ -157,9 +156,10 @@ fn advance<C: Records + ?Sized>(
     }
 }
 
-/// Appends the alert that tells the peer why the connection has failed.
-fn last_words<C: Records + ?Sized>(connection: &mut C, incoming: &mut [u8], answers: &mut Vec<u8>) {
-    for _ in 0..LAST_WORDS {
+/// Appends the alert that tells the peer why the connection has failed. rustls gives out what is ready before it looks at
+/// `incoming`; it must not be asked for more, as it would go on there.
+fn last_words<C: Records>(connection: &mut C, incoming: &mut [u8], answers: &mut Vec<u8>) {
+    while connection.wants_write() {
         let said = match connection.records(incoming).state {
             Ok(ConnectionState::EncodeTlsData(answer)) => encode(answer, answers),
             _ => false,

@@ -16,12 +16,15 @@ pub struct Authority {
 
 impl Authority {
     pub fn new() -> Authority {
+        let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "authority of a test");
+        let name = format!("authority of {}", folder.path().display());
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let authority = Authority { issuer, folder: tempfile::tempdir().unwrap() };
+        let authority = Authority { issuer, folder };
         authority.write("authority.pem", authority.issuer.pem());
+        authority.write("authority.key", authority.issuer.key().serialize_pem());
         authority
     }
 
@@ -62,6 +65,20 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let chain = self.write(&format!("{file}.crt"), certificate.pem());
         let key = self.write(&format!("{file}.key"), key.serialize_pem());
+        CertificateFiles { chain, key, ocsp: None }
+    }
+
+    /// A certificate for `deep.example.org` by an authority below this one, with that one's behind it.
+    pub fn middle(&self) -> CertificateFiles {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "authority below");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let below = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &self.issuer).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["deep.example.org".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &below).unwrap();
+        let chain = self.write("deep.crt", certificate.pem() + &below.pem());
+        let key = self.write("deep.key", key.serialize_pem());
         CertificateFiles { chain, key, ocsp: None }
     }
 }
