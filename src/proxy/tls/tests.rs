@@ -3,6 +3,7 @@
 mod authority;
 mod certificates;
 mod clients;
+mod openssl;
 mod pipe;
 mod resumption;
 mod servers;
