@@ -12,7 +12,7 @@ pub struct TlsConfig {
     /// What is shown to clients that ask for these names: `www.example.org`, `*.example.org`.
     pub names: Vec<(String, CertificateFiles)>,
     /// A folder with `NAME.pem` (chain and key in one), or `NAME.crt` and `NAME.key`, for the servers that clients name;
-    /// `_.example.org.pem` is for `*.example.org` (Pen's `ssl_sni_path`).
+    /// `_.example.org.pem` is for `*.example.org` (Pen's `ssl_sni_path`). Read at the start and at every reload.
     pub sni_path: Option<PathBuf>,
     /// The oldest version that is spoken.
     pub oldest: TlsVersion,
