@@ -451,7 +451,7 @@ fn too_large(input: &[u8]) -> Refusal {
 fn malformed(error: Error, input: &[u8]) -> Refusal {
     match error {
         Error::TooManyHeaders => Refusal::new(431, "there are too many header fields"),
-        Error::Version if input.starts_with(b"PRI * HTTP/2.0") => {
+        Error::Version if input.starts_with(b"PRI * HTTP/2") => {
             Refusal::new(505, "HTTP/2 is spoken over TLS only, where ALPN agreed on it")
         }
         Error::Version => Refusal::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),

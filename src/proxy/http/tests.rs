@@ -5,7 +5,6 @@ mod exchange;
 mod requests;
 mod responses;
 mod smuggling;
-mod splits;
 
 use super::*;
 use crate::config::proxy::{Forwarded, OwnHeader};
