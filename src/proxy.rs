@@ -248,3 +248,4 @@ impl Proxy {
         std::mem::take(&mut self.remarks)
     }
 }
+pub mod http;
