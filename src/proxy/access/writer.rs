@@ -152,10 +152,11 @@ impl Log {
         }
         drop(lines);
         self.own.clear();
-        if self.shared.asleep.load(Ordering::SeqCst) && self.shared.asleep.swap(false, Ordering::SeqCst) {
-            if let Some(writer) = &self.writer {
-                writer.unpark();
-            }
+        if self.shared.asleep.load(Ordering::SeqCst)
+            && self.shared.asleep.swap(false, Ordering::SeqCst)
+            && let Some(writer) = &self.writer
+        {
+            writer.unpark();
         }
     }
 
