@@ -63,10 +63,10 @@ impl AccessWriter {
     }
 
     /// The end for one event loop.
-    pub fn log(&self) -> Log {
+    pub fn recorder(&self) -> Recorder {
         let slot = Arc::new(Slot::default());
         self.shared.slots.lock().push(Arc::clone(&slot));
-        Log {
+        Recorder {
             formatter: Formatter::new(self.layout),
             own: Vec::with_capacity(4096),
             slot,
@@ -114,7 +114,7 @@ impl Drop for AccessWriter {
 
 /// An event loop's end of the access log.
 #[derive(Debug)]
-pub struct Log {
+pub struct Recorder {
     formatter: Formatter,
     /// Lines that the slot does not have yet: nearly always only the one that is being made.
     own: Vec<u8>,
@@ -126,7 +126,7 @@ pub struct Log {
     to_udp: bool,
 }
 
-impl Log {
+impl Recorder {
     /// Records `entry`; takes about a microsecond, and never waits.
     pub fn record(&mut self, entry: &Entry) {
         if self.own.len() >= ROOM {
@@ -137,7 +137,7 @@ impl Log {
         self.flush();
     }
 
-    /// Hands over what an earlier [`record`](Log::record) could not, because the writer was just about to take it. For
+    /// Hands over what an earlier [`record`](Recorder::record) could not, because the writer was just about to take it. For
     /// every turn of an event loop, before it sleeps.
     pub fn flush(&mut self) {
         if self.own.is_empty() {
@@ -174,7 +174,7 @@ impl Log {
     }
 }
 
-impl Drop for Log {
+impl Drop for Recorder {
     fn drop(&mut self) {
         // The event loop is over: it may wait for the writer's swap now.
         let mut lines = self.slot.0.lock();
@@ -290,7 +290,7 @@ mod tests {
             total: Duration::ZERO,
             received: 0,
             sent: 0,
-            end: End::Client,
+            end: End::Closed,
             about: About::Stream(first),
         }
     }
@@ -314,7 +314,7 @@ mod tests {
         let writer = writer(LogTarget::File(path.clone()));
         thread::scope(|scope| {
             for name in ["a", "b", "c"] {
-                let mut log = writer.log();
+                let mut log = writer.recorder();
                 scope.spawn(move || {
                     for number in 0..5000 {
                         log.record(&entry(format!("{name}{number}").as_bytes()));
@@ -341,7 +341,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("access"), folder.path().join("access.1"));
         let writer = writer(LogTarget::File(path.clone()));
-        let mut log = writer.log();
+        let mut log = writer.recorder();
         log.record(&entry(b"one"));
         until(|| writer.written() == 1);
         // It sleeps by now, or soon.
@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn lines_for_a_full_disk_are_lost_and_the_event_loop_goes_on() {
         let writer = writer(LogTarget::File("/dev/full".into()));
-        let mut log = writer.log();
+        let mut log = writer.recorder();
         for _ in 0..1000 {
             log.record(&entry(b"x"));
         }
@@ -374,7 +374,7 @@ mod tests {
     fn what_a_writer_that_stands_still_leaves_no_room_for_is_lost_and_counted() {
         let folder = tempfile::tempdir().unwrap();
         let writer = writer(LogTarget::File(folder.path().join("access")));
-        let mut log = writer.log();
+        let mut log = writer.recorder();
         let slot = Arc::clone(&log.slot);
         let held = slot.0.lock();
         let long = [b'x'; 4000];

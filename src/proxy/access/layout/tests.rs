@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::proxy::access::{End, Server};
+use crate::proxy::select::Why;
 
 fn stream<'a>(first: &'a [u8]) -> Entry<'a> {
     Entry {
@@ -13,7 +14,7 @@ fn stream<'a>(first: &'a [u8]) -> Entry<'a> {
         total: Duration::from_micros(40_331_007),
         received: 312,
         sent: 5120,
-        end: End::Client,
+        end: End::Closed,
         about: About::Stream(first),
     }
 }
@@ -44,7 +45,7 @@ fn a_connection_has_its_line_in_each_layout() {
     let entry = stream(b"SSH-2.0-OpenSSH_9\r\nmore");
     assert_eq!(
         line(LogLayout::Plain, &entry),
-        r#"192.0.2.7:40000 1795433625.042 10.0.0.11:8080 "SSH-2.0-OpenSSH_9" - server=be1 listener=0.0.0.0:80 received=312 sent=5120 connect=1.204 total=40331.007 end=client"#
+        r#"192.0.2.7:40000 1795433625.042 10.0.0.11:8080 "SSH-2.0-OpenSSH_9" - server=be1 listener=0.0.0.0:80 received=312 sent=5120 connect=1.204 total=40331.007 end=closed"#
     );
     assert_eq!(line(LogLayout::Common, &stream(b"")), r#"192.0.2.7 - - [23/Nov/2026:11:33:45 +0000] "-" - 5120"#);
     assert_eq!(
@@ -53,7 +54,7 @@ fn a_connection_has_its_line_in_each_layout() {
     );
     assert_eq!(
         line(LogLayout::Json, &stream(b"")),
-        r#"{"time":"2026-11-23T11:33:45.042Z","client":"192.0.2.7","client_port":40000,"listener":"0.0.0.0:80","server":"be1","server_address":"10.0.0.11:8080","received":312,"sent":5120,"connect_ms":1.204,"total_ms":40331.007,"end":"client"}"#
+        r#"{"time":"2026-11-23T11:33:45.042Z","client":"192.0.2.7","client_port":40000,"listener":"0.0.0.0:80","server":"be1","server_address":"10.0.0.11:8080","received":312,"sent":5120,"connect_ms":1.204,"total_ms":40331.007,"end":"closed"}"#
     );
 }
 
@@ -62,7 +63,7 @@ fn a_request_has_its_line_in_each_layout() {
     let entry = Entry { about: About::Request(request()), ..stream(b"") };
     assert_eq!(
         line(LogLayout::Plain, &entry),
-        r#"192.0.2.7:40000 1795433625.042 10.0.0.11:8080 "GET /x?y=1 HTTP/1.1" 200 body=4800 server=be1 listener=0.0.0.0:80 received=312 sent=5120 connect=1.204 total=40331.007 end=client"#
+        r#"192.0.2.7:40000 1795433625.042 10.0.0.11:8080 "GET /x?y=1 HTTP/1.1" 200 body=4800 server=be1 listener=0.0.0.0:80 received=312 sent=5120 connect=1.204 total=40331.007 end=closed"#
     );
     assert_eq!(
         line(LogLayout::Combined, &entry),
@@ -82,13 +83,13 @@ fn what_there_was_not_is_a_dash_or_left_out() {
         client: None,
         server: None,
         connect: None,
-        end: End::NoServer,
+        end: End::Refused(Why::Down),
         about: About::Request(request),
         ..stream(b"")
     };
     assert_eq!(
         line(LogLayout::Plain, &entry),
-        r#"unix 1795433625.042 - "GET /x?y=1 HTTP/1.1" - body=0 listener=0.0.0.0:80 received=312 sent=5120 total=40331.007 end=no-server"#
+        r#"unix 1795433625.042 - "GET /x?y=1 HTTP/1.1" - body=0 listener=0.0.0.0:80 received=312 sent=5120 total=40331.007 end=down"#
     );
     assert_eq!(line(LogLayout::Common, &entry), r#"unix - - [23/Nov/2026:11:33:45 +0000] "GET /x?y=1 HTTP/1.1" - -"#);
     let json: serde_json::Value = serde_json::from_str(&line(LogLayout::Json, &entry)).unwrap();
@@ -130,7 +131,7 @@ fn a_client_can_forge_neither_lines_nor_fields() {
     assert_eq!(fields(&line(LogLayout::Plain, &named)).len(), 12);
     let json: serde_json::Value =
         serde_json::from_str(&line(LogLayout::Json, &Entry { about: About::Request(nasty), ..named })).unwrap();
-    assert_eq!(json["end"], "client");
+    assert_eq!(json["end"], "closed");
     assert_eq!(json["target"], String::from_utf8_lossy(evil).as_ref());
 }
 
