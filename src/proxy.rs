@@ -14,7 +14,7 @@
 //!   of one.
 //! - Between the loops nothing is shared but counters, the table of clients and the servers' state.
 
-mod access;
+pub mod access;
 mod core;
 mod event_loop;
 mod flow;
