@@ -19,6 +19,7 @@ mod core;
 mod event_loop;
 mod flow;
 mod greeting;
+pub mod handover;
 mod listen;
 pub mod plan;
 pub mod proxy_header;

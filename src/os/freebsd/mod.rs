@@ -9,6 +9,7 @@ pub(super) mod link;
 mod membership;
 pub(super) mod offloads;
 mod packet;
+mod peer;
 mod privileges;
 mod ring;
 mod sandbox;
@@ -39,6 +40,7 @@ pub use offloads::active_offloads;
 pub use packet::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, Waiter, open_packet_sockets, prepare_send,
 };
+pub use peer::peer_user;
 pub use privileges::drop_privileges;
 pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;

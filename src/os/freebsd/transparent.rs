@@ -17,7 +17,7 @@ use socket2::{Domain, Socket, Type};
 /// # Errors
 /// Not permitted (root alone is); `socket` is of the other family; the system's.
 pub fn bind_foreign(socket: &Socket, client: SocketAddr) -> io::Result<()> {
-    bind_any(socket, client.is_ipv4()).map_err(|e| told(e, client))?;
+    bind_any(socket, client.is_ipv4())?;
     if socket.r#type()? == Type::STREAM {
         // Both: sockets with the same address have to agree on it. Not so for UDP: two sockets with one address would
         // take each other's datagrams.
@@ -28,10 +28,10 @@ pub fn bind_foreign(socket: &Socket, client: SocketAddr) -> io::Result<()> {
         match socket.bind(&client.into()) {
             // Somebody has it; or it is below 1024, and this is not root any more.
             Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
-            bound => return bound.map_err(|e| told(e, client)),
+            bound => return bound,
         }
     }
-    socket.bind(&SocketAddr::new(client.ip(), 0).into()).map_err(|e| told(e, client))
+    socket.bind(&SocketAddr::new(client.ip(), 0).into())
 }
 
 fn bind_any(socket: &Socket, ipv4: bool) -> io::Result<()> {
@@ -43,14 +43,6 @@ fn bind_any(socket: &Socket, ipv4: bool) -> io::Result<()> {
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size_of::<c_int>() as socklen_t) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn told(e: io::Error, client: SocketAddr) -> io::Error {
-    let why = match e.kind() {
-        io::ErrorKind::PermissionDenied => "; it takes root: leave -u out",
-        _ => "",
-    };
-    io::Error::new(e.kind(), format!("a socket cannot have the client's address {}: {e}{why}", client.ip()))
 }
 
 /// Would what `servers` send to a client come back to our sockets, if it comes to this host at all? One line for each thing

@@ -31,7 +31,7 @@ pub fn bind_foreign(socket: &Socket, client: SocketAddr) -> io::Result<()> {
         SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
         SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
     };
-    allowed.map_err(|e| told(e, client))?;
+    allowed?;
     if socket.r#type()? == Type::STREAM {
         // A port in TIME_WAIT, or with another server, is no obstacle. Not so for UDP: two sockets with one address would
         // take each other's datagrams.
@@ -42,20 +42,12 @@ pub fn bind_foreign(socket: &Socket, client: SocketAddr) -> io::Result<()> {
         match socket.bind(&client.into()) {
             // Somebody has it; or it is below 1024, which takes another capability (CAP_NET_BIND_SERVICE).
             Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {}
-            bound => return bound.map_err(|e| told(e, client)),
+            bound => return bound,
         }
     }
     // The port is found when the server's address is known, so that 28,000 ports serve for each server.
     set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-    socket.bind(&any_port.into()).map_err(|e| told(e, client))
-}
-
-fn told(e: io::Error, client: SocketAddr) -> io::Error {
-    let why = match e.kind() {
-        io::ErrorKind::PermissionDenied => "; it takes CAP_NET_ADMIN or CAP_NET_RAW",
-        _ => "",
-    };
-    io::Error::new(e.kind(), format!("a socket cannot have the client's address {}: {e}{why}", client.ip()))
+    socket.bind(&any_port.into())
 }
 
 /// Would what `servers` send to a client come back to our sockets, if it comes to this host at all? One line for each thing
