@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::origin::{Origins, Place};
 use super::{Config, Edit};
-use crate::control::command::{Act, Command};
+use crate::control::command::{Act, Command, without_proxy};
 use crate::failure::{Failure, Sysexit};
 
 /// Files that may include each other, one in the other.
@@ -88,6 +88,13 @@ fn one(
         // Beside the file that includes it, wherever the program was started.
         let path: PathBuf = folder.map_or_else(|| path.clone(), |folder| folder.join(path));
         return nested(&path, depth + 1, config, notes);
+    }
+    if let Edit::Proxy(of_proxy) = &edit
+        && config.proxy.is_empty()
+    {
+        notes.remarks.push(format!("{place}: that has no effect: {}", without_proxy(of_proxy.word())));
+        notes.count += 1;
+        return Ok(());
     }
     edit.apply(config).map_err(|failure| place.blame(failure))?;
     notes.origins.note(edit.setting(config), place.clone());

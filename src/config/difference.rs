@@ -1,8 +1,11 @@
 //! A configuration as a list of settings, and what is different between two.
 
+mod proxy;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
 
+use super::proxy::ListenConfig;
 use super::{BackendConfig, Balance, Config, Process, VipConfig, check, rule, words};
 
 impl Config {
@@ -11,6 +14,7 @@ impl Config {
         let mut settings = Settings(BTreeMap::new());
         settings.process(&self.process);
         settings.balance(&self.balance);
+        settings.proxy(&self.proxy);
         settings.0
     }
 
@@ -18,6 +22,8 @@ impl Config {
     pub fn fixed_difference(&self, new: &Config) -> Vec<String> {
         let fixed = |config: &Config| {
             let mut settings = Settings(BTreeMap::new());
+            settings.proxy(&config.proxy);
+            settings.0.retain(|key, _| proxy::FIXED.contains(&key.as_str()));
             settings.process(&config.process);
             settings.0.remove("debug");
             settings.0
@@ -53,6 +59,13 @@ pub fn difference(old: &Config, new: &Config) -> Vec<String> {
     for backend in after.backends.iter().filter(|backend| !old_backends.contains(&setting(backend))) {
         lines.push(format!("+ {} (weight {})", setting(backend), backend.weight));
     }
+    let listeners =
+        |config: &Config| -> HashSet<String> { config.proxy.listeners.iter().map(ListenConfig::setting).collect() };
+    let (old_listeners, new_listeners) = (listeners(old), listeners(new));
+    let gone = old.proxy.listeners.iter().map(ListenConfig::setting).filter(|name| !new_listeners.contains(name));
+    lines.extend(gone.map(|listener| format!("- {listener}")));
+    let come = new.proxy.listeners.iter().map(ListenConfig::setting).filter(|name| !old_listeners.contains(name));
+    lines.extend(come.map(|listener| format!("+ {listener}")));
     let kept = |names: &[&HashSet<String>; 2], name: &str| names[0].contains(name) && names[1].contains(name);
     let order = |balance: &Balance| -> Vec<String> {
         balance.backends.iter().map(setting).filter(|name| kept(&[&old_backends, &new_backends], name)).collect()
@@ -60,14 +73,22 @@ pub fn difference(old: &Config, new: &Config) -> Vec<String> {
     if order(before) != order(after) {
         lines.push("~ the order of the backends, and so their numbers".to_owned());
     }
+    let order = |config: &Config| -> Vec<String> {
+        let names = config.proxy.listeners.iter().map(ListenConfig::setting);
+        names.filter(|name| kept(&[&old_listeners, &new_listeners], name)).collect()
+    };
+    if order(old) != order(new) {
+        lines.push("~ the order of the listeners".to_owned());
+    }
 
     let (old_settings, new_settings) = (old.settings(), new.settings());
     // Settings of what came or went are told by that.
     let told = |key: &str| match key.split_once(' ').map(|(kind, _)| kind) {
-        Some(kind @ ("vip" | "backend")) => {
+        Some(kind @ ("vip" | "backend" | "listen")) => {
             let name: String = key.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
             match kind {
                 "vip" => !kept(&[&old_vips, &new_vips], &name),
+                "listen" => !kept(&[&old_listeners, &new_listeners], &name),
                 _ => !kept(&[&old_backends, &new_backends], &name),
             }
         }
@@ -178,6 +199,8 @@ impl Settings {
 
     fn backend(&mut self, backend: &BackendConfig) {
         let name = setting(backend);
+        self.maybe(format!("{name} host"), backend.host.as_ref());
+        self.maybe(format!("{name} path"), backend.path.as_ref().map(|path| path.display()));
         self.maybe(format!("{name} address"), backend.address);
         self.maybe(format!("{name} mac"), backend.mac);
         self.put(format!("{name} port"), backend.port);
@@ -185,6 +208,7 @@ impl Settings {
         self.put(format!("{name} soft"), backend.soft);
         self.put(format!("{name} hard"), backend.hard);
         self.put(format!("{name} prio"), backend.prio);
+        self.maybe(format!("{name} acl"), backend.acl);
         self.put(format!("{name} maintenance"), backend.maintenance);
     }
 }

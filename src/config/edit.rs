@@ -1,9 +1,14 @@
 //! Changes of a configuration, as commands make them: in files (`-F`), on the command line (`-O`) and at run time.
 
+mod proxy;
+mod server;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use proxy::{ProxyEdit, TlsEdit};
 
 use super::nearest::nearest;
 use super::{
@@ -108,8 +113,8 @@ pub enum Change {
     Hard(u32),
     /// Pen's priority.
     Prio(u32),
-    /// Pen's access list of the backend's own, which does not exist here.
-    Acl,
+    /// The access list that clients have to pass to be sent there by the proxy; `None`: everybody.
+    Acl(Option<u8>),
 }
 
 /// One change of a configuration.
@@ -157,8 +162,12 @@ pub enum Edit {
     },
     /// Who serves when nobody else does.
     Emergency(Option<BackendConfig>),
-    /// Does the client's port take part in the choice?
-    HashPort(bool),
+    /// Does the client's address alone decide? Of the proxy: are servers selected by a hash of it?
+    Hash(bool),
+    /// Does the client's port take part in the choice? Of the proxy: are clients not remembered?
+    RoundRobin(bool),
+    /// What is the proxy's alone.
+    Proxy(ProxyEdit),
     /// How backends are asked.
     Check(Check),
     /// Between two checks.
@@ -218,8 +227,7 @@ impl Edit {
     /// # Errors
     /// Usage: there is no such backend, or no room; or an included file is at fault.
     pub fn apply(&self, config: &mut Config) -> Result<String, Failure> {
-        let balance = &mut config.balance;
-        let process = &mut config.process;
+        let Config { balance, process, proxy } = config;
         Ok(match self {
             Edit::Permit { acl, rules } => {
                 let old = balance.acls.get(acl).map_or(&[][..], Acl::rules);
@@ -238,6 +246,12 @@ impl Edit {
             Edit::ClientAcl { acl, vip: None } => {
                 balance.client_acl = *acl;
                 format!("client_acl: {}", list(*acl))
+            }
+            Edit::ClientAcl { acl, vip: Some(which) } if proxy::at(proxy, *which).next().is_some() => {
+                proxy::at(proxy, *which).for_each(|listener| listener.client_acl = *acl);
+                // An address may be a virtual one, too.
+                balance.vips.iter_mut().filter(|vip| which.is(vip)).for_each(|vip| vip.client_acl = *acl);
+                format!("{which}: client_acl {}", list(*acl))
             }
             Edit::ClientAcl { acl, vip: Some(which) } => {
                 each(balance, *which, |vip| vip.client_acl = *acl)?;
@@ -261,7 +275,7 @@ impl Edit {
             },
             Edit::Server { backend, changes } => {
                 let index = backend.find(balance)?;
-                change(balance, index, changes)?
+                server::change(balance, index, changes, !proxy.is_empty())?
             }
             Edit::Add(backend) => {
                 let name = add(balance, backend.clone())?;
@@ -285,10 +299,9 @@ impl Edit {
                 balance.emergency = backend.clone().map(named);
                 format!("emergency: {}", backend.as_ref().map_or_else(|| "none".to_owned(), words::backend_word))
             }
-            Edit::HashPort(with_port) => {
-                balance.hash_port = *with_port;
-                format!("hash: the client's {}", if *with_port { "address and port" } else { "address" })
-            }
+            Edit::Hash(on) => proxy::choice(balance, proxy, !*on, |proxy| proxy::hash(proxy, *on)),
+            Edit::RoundRobin(on) => proxy::choice(balance, proxy, *on, |proxy| proxy::roundrobin(proxy, *on)),
+            Edit::Proxy(edit) => edit.apply(proxy)?,
             Edit::Check(check) => {
                 balance.health.check = check.clone();
                 format!("check: {}", check::Shown(check))
@@ -320,6 +333,7 @@ impl Edit {
                     IpAddr::V4(address) => balance.health.source4 = Some(address),
                     IpAddr::V6(address) => balance.health.source6 = Some(address),
                 }
+                proxy::source(proxy, *address);
                 format!("source: {address}")
             }
             Edit::Panic(percent) => {
@@ -395,7 +409,8 @@ impl Edit {
             Edit::Rise(_) => "health rise".to_owned(),
             Edit::Fall(_) => "health fall".to_owned(),
             Edit::Source(_) => "health source".to_owned(),
-            Edit::HashPort(_) => "hash-port".to_owned(),
+            Edit::Hash(_) | Edit::RoundRobin(_) => "hash-port".to_owned(),
+            Edit::Proxy(edit) => edit.setting(config),
             Edit::Panic(_) => "panic-threshold".to_owned(),
             Edit::SlowStart(_) => "slow-start".to_owned(),
             Edit::Predecessor(_) => "predecessor".to_owned(),
@@ -450,62 +465,6 @@ pub(crate) fn add(balance: &mut Balance, backend: BackendConfig) -> Result<Strin
     let name = backend.name.clone();
     balance.backends.push(backend);
     Ok(name)
-}
-
-/// Makes `changes` to the backend at `index`; says each.
-fn change(balance: &mut Balance, index: usize, changes: &[Change]) -> Result<String, Failure> {
-    const KEPT: &str = "kept, of no effect on Direct Server Return";
-    let mut said = Vec::new();
-    for change in changes {
-        let backend = &mut balance.backends[index];
-        said.push(match change {
-            Change::Address(host) if host.address.is_some() && backend.name.parse::<IpAddr>().is_err() => {
-                (backend.address, backend.mac, backend.looked_up) = (host.address, host.mac, false);
-                format!("address {}, with the clients that it has", host.name)
-            }
-            Change::Address(host) => {
-                if balance.backends.iter().enumerate().any(|(at, known)| at != index && known.name == host.name) {
-                    return Err(Failure::usage(format!(
-                        "backend {:?} is the same host as one that is there already",
-                        host.name
-                    )));
-                }
-                let backend = &mut balance.backends[index];
-                let was = std::mem::replace(&mut backend.name, host.name.clone());
-                (backend.address, backend.mac, backend.looked_up) = (host.address, host.mac, false);
-                format!("in place of {was}, with clients of its own")
-            }
-            Change::Mac(mac) => {
-                backend.mac = *mac;
-                mac.map_or_else(|| "its MAC is asked for".to_owned(), |mac| format!("mac {mac}"))
-            }
-            Change::Port(port) => {
-                backend.port = *port;
-                format!("port {port}")
-            }
-            Change::Weight(weight) => {
-                let was = std::mem::replace(&mut backend.weight, *weight);
-                format!("weight {was} -> {weight}")
-            }
-            Change::Soft(max) => {
-                backend.soft = *max;
-                format!("max {max} ({KEPT})")
-            }
-            Change::Hard(hard) => {
-                backend.hard = *hard;
-                format!("hard {hard} ({KEPT})")
-            }
-            Change::Prio(prio) => {
-                backend.prio = *prio;
-                format!("prio {prio} ({KEPT})")
-            }
-            Change::Acl => {
-                "acl (of no effect: the hash alone decides whose backend it is; client_acl keeps clients out)"
-                    .to_owned()
-            }
-        });
-    }
-    Ok(format!("{}: {}", balance.backends[index].name, said.join(", ")))
 }
 
 /// The commands that make access list `number` of `balance`, one a line, as the answer to who asks for it.

@@ -2,6 +2,7 @@
 //!
 //! `docs/pen-dsr.example.toml` has every key with its unit and default.
 
+mod proxy;
 mod read;
 mod write;
 
@@ -12,6 +13,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
 
+use proxy::{ListenTable, ProxyTable};
 pub(crate) use read::{Defaults, apply, parse};
 
 /// A number with its place, so that one out of range can be reported there.
@@ -55,6 +57,9 @@ pub(crate) struct File {
     vip: Vec<Spanned<VipTable>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     backend: Vec<Spanned<BackendTable>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listen: Vec<Spanned<ListenTable>>,
+    proxy: Option<ProxyTable>,
     health: HealthTable,
     timeouts: TimeoutsTable,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -91,7 +96,9 @@ struct VipTable {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct BackendTable {
-    host: Spanned<String>,
+    name: Text,
+    host: Text,
+    path: Text,
     address: Text,
     mac: Text,
     port: Number,
@@ -99,6 +106,7 @@ struct BackendTable {
     soft: Number,
     hard: Number,
     prio: Number,
+    acl: Number,
     maintenance: Switch,
 }
 

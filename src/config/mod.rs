@@ -33,7 +33,7 @@ use std::time::Duration;
 
 pub use difference::difference;
 pub use driver::{Driven, Driver, XdpMode};
-pub use edit::{Change, Edit, Which, WhichVip, acl_lines};
+pub use edit::{Change, Edit, ProxyEdit, TlsEdit, Which, WhichVip, acl_lines};
 pub use load::{Loaded, load, load_with_remarks, load_words};
 pub use process::{ControlAddress, Cpus, LogFormat, Process, parse_peer};
 pub use proxy::ProxyConfig;
@@ -42,7 +42,7 @@ pub use rule::{parse_network, parse_rules, render_rules};
 pub use words::{Endpoint, parse_backend, parse_client, parse_vip};
 
 pub(crate) use nearest::nearest;
-pub(crate) use words::{parse_host_address, parse_station};
+pub(crate) use words::{parse_server_address, parse_station};
 
 use crate::health::Policy;
 use crate::lb::acl::Acl;

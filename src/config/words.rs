@@ -117,7 +117,7 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
         text.split_once(':').unwrap_or((&text, ""))
     };
     let mut backend = if host.starts_with('/') {
-        BackendConfig { path: Some(parse_socket_word(host).map_err(bad)?), ..BackendConfig::named(host) }
+        parse_socket_server(host).map_err(bad)?
     } else {
         let (name, address) = parse_host(host).map_err(bad)?;
         BackendConfig { address, mac, ..BackendConfig::named(&name) }
@@ -152,6 +152,25 @@ pub fn parse_backend(word: &str) -> Result<BackendConfig, Failure> {
     Ok(backend)
 }
 
+/// A server at a Unix socket, which is its name, too.
+pub(crate) fn parse_socket_server(text: &str) -> Result<BackendConfig, String> {
+    if !text.starts_with('/') {
+        return Err(format!("{text:?} does not begin with a slash: write the whole path of the Unix socket"));
+    }
+    Ok(BackendConfig { path: Some(parse_socket_word(text)?), ..BackendConfig::named(text) })
+}
+
+/// What a backend can be called.
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
+    let odd = |c: char| c.is_whitespace() || c.is_control();
+    if text.is_empty() || text.len() > LONGEST_NAME || text.chars().any(odd) || text.parse::<usize>().is_ok() {
+        return Err(format!(
+            "{text:?} is no name of a backend: 1 to {LONGEST_NAME} bytes without blanks, and no number"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
 /// `backend` with its port in its name, if it has one: as servers of the proxy are called, of which a host may have
 /// several.
 pub(crate) fn named_with_port(mut backend: BackendConfig) -> BackendConfig {
@@ -163,7 +182,7 @@ pub(crate) fn named_with_port(mut backend: BackendConfig) -> BackendConfig {
 }
 
 /// `HOST:PORT`, an IPv6 address in brackets.
-fn with_port(host: &str, port: u16) -> String {
+pub(crate) fn with_port(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

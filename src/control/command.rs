@@ -1,21 +1,23 @@
-//! The command language: Pen's penctl(1), as far as it means something for Direct Server Return, and what pen-dsr adds.
+//! The command language: Pen's penctl(1), as far as it means something here, and what pen-dsr adds.
 //! One command a line, words between blanks; a path is the rest of its line.
 
 mod help;
+mod of_proxy;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::proxy::Method;
 use crate::config::{
-    BackendConfig, Change, Edit, Endpoint, WhenEmpty, Which, WhichVip, limits, nearest, parse_backend, parse_client,
-    parse_host_address, parse_rules, parse_station,
+    BackendConfig, Change, Edit, Endpoint, ProxyEdit, TlsEdit, WhenEmpty, Which, WhichVip, limits, nearest,
+    parse_backend, parse_client, parse_rules, parse_server_address, parse_station,
 };
 use crate::failure::Failure;
 
-pub use help::help;
 use help::{COMMANDS, NO_EFFECT};
+pub use help::{help, without_proxy};
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub enum Command {
     Query(Query),
     /// Does something.
     Act(Act),
-    /// A command of Pen's that means nothing for Direct Server Return. Accepted, so that Pen's files can be read.
+    /// A command of Pen's that means nothing here. Accepted, so that Pen's files can be read.
     NoEffect {
         /// The command.
         word: String,
@@ -136,10 +138,11 @@ impl Command {
 
     /// Does it touch files of the machine? Who gives commands over TCP should not be able to.
     pub fn touches_files(&self) -> bool {
-        matches!(
-            self,
-            Command::Configure(Edit::Include(_) | Edit::Log(Some(_))) | Command::Query(Query::Write(Some(_)))
-        )
+        match self {
+            Command::Configure(Edit::Include(_) | Edit::Log(Some(_))) | Command::Query(Query::Write(Some(_))) => true,
+            Command::Configure(Edit::Proxy(edit)) => edit.touches_files(),
+            _ => false,
+        }
     }
 }
 
@@ -167,18 +170,22 @@ impl<'a> Parser<'a> {
             "tarpit_rate" => edit(self.number(limits::TARPIT_RATE).map(Edit::TarpitRate)),
             "server" => self.server(),
             "weight" if !self.words.is_empty() => edit(self.weight()),
+            "weight" | "prio" | "selection" => edit(self.selection()),
             "add" => edit(self.one_word().and_then(parse_backend).map(Edit::Add)),
             "remove" => edit(self.which().map(Edit::Remove)),
             "maintenance" => edit(self.maintenance()),
             "emergency" => edit(self.one_word().and_then(parse_backend).map(|backend| Edit::Emergency(Some(backend)))),
-            "hash" => edit(self.nothing_else(Edit::HashPort(false))),
-            "roundrobin" => edit(self.nothing_else(Edit::HashPort(true))),
+            "hash" => edit(self.nothing_else(Edit::Hash(true))),
+            "roundrobin" => edit(self.nothing_else(Edit::RoundRobin(true))),
             "check" => edit(self.check()),
             "check_interval" => edit(self.number(limits::CHECK_INTERVAL).map(|n| Edit::CheckInterval(milliseconds(n)))),
             "check_timeout" => edit(self.number(limits::CHECK_TIMEOUT).map(|n| Edit::CheckTimeout(milliseconds(n)))),
             "rise" => edit(self.number(limits::IN_A_ROW).map(Edit::Rise)),
             "fall" => edit(self.number(limits::IN_A_ROW).map(Edit::Fall)),
             "source" => edit(self.one_word().and_then(|word| self.address(word)).map(Edit::Source)),
+            "abuse" => {
+                edit(self.one_word().and_then(parse_backend).map(|server| proxy(ProxyEdit::Abuse(Some(server)))))
+            }
             "panic" => edit(self.number(limits::PERCENT).map(|percent| Edit::Panic(percent as u8))),
             "slow_start" => edit(self.number(limits::SLOW_START).map(|n| Edit::SlowStart(seconds(n)))),
             "predecessor" => edit(self.number(limits::PREDECESSOR).map(|n| Edit::Predecessor(seconds(n)))),
@@ -211,7 +218,7 @@ impl<'a> Parser<'a> {
             "reload" => act(self.nothing_else(Act::Reload)),
             "exit" => act(self.nothing_else(Act::Exit)),
             "statistics" => act(self.nothing_else(Act::Statistics)),
-            _ => return None,
+            _ => return self.of_proxy().map(edit),
         })
     }
 
@@ -223,8 +230,17 @@ impl<'a> Parser<'a> {
             "control_acl" => self.nothing_else(Edit::ControlAcl(None)),
             "tarpit_acl" => self.nothing_else(Edit::TarpitAcl(None)),
             "emergency" => self.nothing_else(Edit::Emergency(None)),
-            "hash" => self.nothing_else(Edit::HashPort(true)),
-            "roundrobin" => self.nothing_else(Edit::HashPort(false)),
+            "hash" => self.nothing_else(Edit::Hash(false)),
+            "roundrobin" => self.nothing_else(Edit::RoundRobin(false)),
+            "weight" => self.nothing_else(proxy(ProxyEdit::Unselect(Method::Weight))),
+            "prio" => self.nothing_else(proxy(ProxyEdit::Unselect(Method::Prio))),
+            "stubborn" => self.nothing_else(proxy(ProxyEdit::Stubborn(false))),
+            "tcp_nodelay" => self.nothing_else(proxy(ProxyEdit::Nodelay(false))),
+            "tcp_fastclose" => self.nothing_else(proxy(ProxyEdit::Fastclose(false))),
+            "http" => self.nothing_else(proxy(ProxyEdit::Http(false))),
+            "transparent" => self.nothing_else(proxy(ProxyEdit::Transparent(false))),
+            "abuse" => self.nothing_else(proxy(ProxyEdit::Abuse(None))),
+            "ssl_session_cache" => self.nothing_else(proxy(ProxyEdit::Tls(TlsEdit::Sessions(false)))),
             "maintenance" => self.which().map(|backend| Edit::Maintenance { backend, on: false }),
             "log" => self.nothing_else(Edit::Log(None)),
             _ => return None,
@@ -234,7 +250,8 @@ impl<'a> Parser<'a> {
 
     /// A command of Pen's that has no effect here; otherwise nobody's.
     fn without_effect(&self, negated: bool) -> Result<Command, Failure> {
-        if let Some((_, reason)) = NO_EFFECT.iter().find(|(word, _)| *word == self.word) {
+        let known = |(word, _): &&(&str, &str)| *word == self.word && self.of_proxy().is_none();
+        if let Some((_, reason)) = NO_EFFECT.iter().find(known) {
             let no = if negated { "no " } else { "" };
             return Ok(Command::NoEffect { word: format!("{no}{}", self.word), reason });
         }
@@ -314,8 +331,8 @@ impl<'a> Parser<'a> {
         Ok(match what {
             "address" => {
                 let host = parse_backend(value)?;
-                if host != (BackendConfig { address: host.address, mac: host.mac, ..BackendConfig::named(&host.name) })
-                {
+                let BackendConfig { name, path, address, mac, .. } = host.clone();
+                if host != (BackendConfig { path, address, mac, ..BackendConfig::named(&name) }) {
                     return Err(self.wrong(&format!("{value:?} is more than HOST[@MAC]")));
                 }
                 Change::Address(host)
@@ -327,10 +344,11 @@ impl<'a> Parser<'a> {
             "max" => Change::Soft(self.value(what, value, limits::PENS)?),
             "hard" => Change::Hard(self.value(what, value, limits::PENS)?),
             "prio" => Change::Prio(self.value(what, value, limits::PENS)?),
-            "acl" => self.list(value).map(|_| Change::Acl)?,
+            "acl" if value == "none" => Change::Acl(None),
+            "acl" => self.list(value).map(|acl| Change::Acl(Some(acl)))?,
             "blacklist" => return Err(self.wrong("blacklist goes alone, it is no setting: server N blacklist SECONDS")),
             other => {
-                let known = ["address", "mac", "port", "weight", "max", "hard", "prio", "blacklist"];
+                let known = ["address", "mac", "port", "weight", "max", "hard", "prio", "acl", "blacklist"];
                 let near = nearest(other, known).map_or(String::new(), |near| format!("; {near:?} is one"));
                 return Err(self.wrong(&format!("a server has no {:?}{near}", short(other))));
             }
@@ -385,7 +403,7 @@ impl<'a> Parser<'a> {
     }
 
     fn address(&self, word: &str) -> Result<IpAddr, Failure> {
-        parse_host_address(word).map_err(|e| self.wrong(&e))
+        parse_server_address(word).map_err(|e| self.wrong(&e))
     }
 
     /// No word: every VIP. One: those of that address, and port if one is said.
@@ -412,6 +430,10 @@ impl<'a> Parser<'a> {
         let usage = help::usage(self.word).unwrap_or("it otherwise");
         Failure::usage(format!("{}: {what}; write {usage}", short(self.word)))
     }
+}
+
+fn proxy(edit: ProxyEdit) -> Edit {
+    Edit::Proxy(edit)
 }
 
 /// As much of a word as a message should repeat.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::info;
 
-use super::command::{Act, Command, Query, help};
+use super::command::{Act, Command, Query, help, without_proxy};
 use super::wire::{Answer, Reply, Request};
 use crate::appliance::Appliance;
 use crate::balancer::Balancer;
@@ -67,6 +67,10 @@ fn carry_out(balancer: &mut Balancer, command: Command) -> Outcome {
         }
         Command::Act(act) => Outcome::Done(perform(balancer, &act)),
         Command::Query(query) => Outcome::Done(answer(balancer, &query)),
+        Command::Configure(Edit::Proxy(edit)) if balancer.config().proxy.is_empty() => {
+            let word = edit.word();
+            Outcome::Done(Ok(Answer::plain(format!("{word} has no effect: {}", without_proxy(word)))))
+        }
         Command::Configure(edit) => Outcome::Edit(edit),
         Command::NoEffect { word, reason } => {
             Outcome::Done(Ok(Answer::plain(format!("{word} has no effect: {reason}"))))

@@ -46,7 +46,9 @@ fn keys() -> Vec<(&'static str, bool, &'static str)> {
 fn known(table: &str) -> BTreeSet<String> {
     let head = match table {
         "" => String::new(),
-        "vip" | "backend" => format!("[[{table}]]\n"),
+        "vip" | "backend" | "listen" => format!("[[{table}]]\n"),
+        "listen.tls" | "listen.backend-tls" => format!("[[listen]]\naddress = \"80\"\n[{table}]\n"),
+        "listen.tls.name" => format!("[[listen]]\naddress = \"80\"\n[[{table}]]\n"),
         table => format!("[{table}]\n"),
     };
     let refused = load_text(&format!("{head}qqqqqqqqqqqq = 1\n")).expect_err("no such key");
@@ -56,12 +58,36 @@ fn known(table: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_example_has_every_key() {
-    let tables = ["balance", "vip", "backend", "health", "timeouts", "tarpit"];
-    for table in ["", "balance", "vip", "backend", "health", "timeouts", "tarpit"] {
+    let tables = [
+        "",
+        "balance",
+        "vip",
+        "backend",
+        "listen",
+        "listen.tls",
+        "listen.tls.name",
+        "listen.backend-tls",
+        "proxy",
+        "proxy.selection",
+        "proxy.limits",
+        "proxy.timeouts",
+        "proxy.tcp",
+        "proxy.access-log",
+        "health",
+        "timeouts",
+        "tarpit",
+    ];
+    for table in tables {
         let mut shown: BTreeSet<String> =
             keys().iter().filter(|(of, ..)| *of == table).map(|(.., key)| (*key).to_owned()).collect();
+        // The tables in it.
+        let inner = tables.iter().filter_map(|inner| match inner.rsplit_once('.') {
+            Some((outer, name)) if outer == table => Some(name.to_owned()),
+            None if table.is_empty() && !inner.is_empty() => Some((*inner).to_owned()),
+            _ => None,
+        });
+        shown.extend(inner);
         if table.is_empty() {
-            shown.extend(tables.map(str::to_owned));
             shown.insert("acl".to_owned());
         }
         assert_eq!(shown, known(table), "[{table}]");
@@ -72,11 +98,27 @@ fn the_example_has_every_key() {
 fn what_is_commented_out_can_be_taken() {
     // In order: the lists that others refer to, then the kinds of checks that their keys belong to.
     let lists = ["#1 = [", "#2 = ["];
+    // Tables that are commented out as a whole, each key with all of the others.
+    let groups = ["[[listen", "[listen", "[proxy.access-log]"];
+    let group = |line: &str| -> Option<&str> {
+        let mut heads = EXAMPLE.lines().take_while(|other| *other != line).chain([line]).collect::<Vec<_>>();
+        heads.retain(|line| line.trim_start_matches('#').starts_with('['));
+        let head = heads.pop()?.strip_prefix('#')?;
+        groups.iter().find(|group| head.starts_with(*group)).map(|group| group.trim_matches(['[', ']']))
+    };
+    let in_group: Vec<Option<&str>> = EXAMPLE.lines().map(group).collect();
     let mut tried = 0;
     for line in EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# ")) {
-        let kind = ["http", "udp", "dns"].into_iter().find(|kind| line.contains(&format!("# of {kind}")));
+        let whole = group(line);
+        let kind =
+            ["http", "udp", "dns"].into_iter().find(|kind| whole.is_none() && line.contains(&format!("# of {kind}")));
         let mut text = String::new();
-        for other in EXAMPLE.lines() {
+        for (other, of) in EXAMPLE.lines().zip(&in_group) {
+            if whole.is_some() && *of == whole {
+                text += other.strip_prefix('#').filter(|bare| !bare.starts_with(' ')).unwrap_or(other);
+                text.push('\n');
+                continue;
+            }
             let list = lists.iter().any(|list| other.starts_with(list));
             // The tarpit is a table of its own: its keys come with it, and a list for it.
             let tarpit = line.starts_with("#[tarpit]") || line.starts_with("#acl = ") || line.starts_with("#rate = ");
@@ -99,6 +141,9 @@ fn what_is_commented_out_can_be_taken() {
             if kind == "dns" {
                 text = text.replace("#name = ", "name = ");
             }
+        } else if line == "#[[backend]]" || line.starts_with("#path = \"/run") {
+            // A server at a Unix socket, beside a listener instead of the VIP.
+            text = "[[listen]]\naddress = \"80\"\n[[backend]]\npath = \"/run/app.sock\"\n".to_owned();
         } else if line.starts_with("#port") {
             text = text.replace("check = \"link\"", "check = \"tcp\"");
         }

@@ -1,5 +1,8 @@
 //! From the text of a file to a configuration, each setting checked by itself.
 
+mod backend;
+mod proxy;
+
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -12,12 +15,9 @@ use toml::Spanned;
 
 use super::super::origin::{Origins, Place, Source};
 use super::super::{
-    BackendConfig, Config, Lookup, TableSize, TarpitConfig, VipConfig, WhenEmpty, check, limits, nearest::nearest,
-    rule, words,
+    Config, Lookup, TableSize, TarpitConfig, VipConfig, WhenEmpty, check, limits, nearest::nearest, rule, words,
 };
-use super::{
-    BackendTable, BalanceTable, File, HealthTable, Number, Switch, TarpitTable, Text, TimeoutsTable, VipTable,
-};
+use super::{BalanceTable, File, HealthTable, Number, Switch, TarpitTable, Text, TimeoutsTable, VipTable};
 use crate::failure::Failure;
 use crate::lb::Protocols;
 use crate::lb::acl::Acl;
@@ -88,12 +88,20 @@ pub(crate) fn apply(
     reader.process(file)?;
     reader.balance(&file.balance)?;
     let protocols = reader.parsed("protocol", file.balance.protocol.as_ref(), words::parse_protocols)?;
-    let defaults = Defaults { protocols: defaults.protocols.or(protocols), ..defaults };
+    let vips = defaults.vips || !file.vip.is_empty();
+    let defaults = Defaults { protocols: defaults.protocols.or(protocols), vips, ..defaults };
+    reader.emergency(&file.balance, defaults)?;
     for vip in &file.vip {
         reader.vip(vip, defaults)?;
     }
     for backend in &file.backend {
-        reader.backend(backend)?;
+        reader.backend(backend, defaults)?;
+    }
+    for listener in &file.listen {
+        reader.listen(listener, defaults)?;
+    }
+    if let Some(proxy) = &file.proxy {
+        reader.proxy(proxy)?;
     }
     reader.health(&file.health)?;
     reader.timeouts(&file.timeouts)?;
@@ -195,7 +203,6 @@ impl Reader<'_> {
         let panic_threshold = self.number("panic-threshold", &table.panic_threshold, limits::PERCENT)?;
         let client_acl = self.number("client-acl", &table.client_acl, limits::ACL)?;
         let control_acl = self.number("control-acl", &table.control_acl, limits::ACL)?;
-        let emergency = self.parsed("emergency", table.emergency.as_ref(), words::parse_backend)?;
         let balance = &mut self.config.balance;
         set(&mut balance.hash_port, hash_port);
         set(&mut balance.seed, seed);
@@ -206,7 +213,14 @@ impl Reader<'_> {
         set(&mut balance.panic_threshold, panic_threshold.map(|percent| percent as u8));
         balance.client_acl = client_acl.map(|n| n as u8).or(balance.client_acl);
         balance.control_acl = control_acl.map(|n| n as u8).or(balance.control_acl);
-        balance.emergency = emergency.or(balance.emergency.take());
+        Ok(())
+    }
+
+    fn emergency(&mut self, table: &BalanceTable, defaults: Defaults) -> Result<(), Failure> {
+        if let Some(backend) = self.parsed("emergency", table.emergency.as_ref(), words::parse_backend)? {
+            let backend = if defaults.vips { backend } else { words::named_with_port(backend) };
+            self.config.balance.emergency = Some(backend);
+        }
         Ok(())
     }
 
@@ -245,43 +259,6 @@ impl Reader<'_> {
         let client_acl = self.number(&format!("{name} client-acl"), client_acl, limits::ACL)?;
         vip.client_acl = client_acl.map(|n| n as u8);
         self.config.balance.vips.push(vip);
-        Ok(())
-    }
-
-    fn backend(&mut self, table: &Spanned<BackendTable>) -> Result<(), Failure> {
-        let BackendTable { host, address, mac, port, weight, soft, hard, prio, maintenance } = table.get_ref();
-        let (name, literal) = words::parse_host(host.get_ref()).map_err(|what| self.blame(Some(host), what))?;
-        let setting = format!("backend {name}");
-        if self.config.balance.backends.iter().any(|known| known.name == name) {
-            return Err(self.blame(Some(host), format!("backend {name:?} is given twice: leave one out")));
-        }
-        self.note(&setting, host);
-        let named = |key: &str| format!("{setting} {key}");
-        let fixed = self.parsed(&named("address"), address.as_ref(), words::parse_host_address)?;
-        if let (Some(literal), Some(_)) = (literal, fixed) {
-            let what = format!("the host {literal} is an address already: leave this one out, or name the host");
-            return Err(self.blame(address.as_ref(), what));
-        }
-        let unnamed = BackendConfig::named(&name);
-        let mac = self.parsed(&named("mac"), mac.as_ref(), words::parse_station)?;
-        let port = self.number(&named("port"), port, limits::PORT)?.unwrap_or(0) as u16;
-        let weight = self.number(&named("weight"), weight, limits::WEIGHT)?.unwrap_or(unnamed.weight);
-        let soft = self.number(&named("soft"), soft, limits::PENS)?.unwrap_or(0);
-        let hard = self.number(&named("hard"), hard, limits::PENS)?.unwrap_or(0);
-        let prio = self.number(&named("prio"), prio, limits::PENS)?.unwrap_or(0);
-        let maintenance = self.switch(&named("maintenance"), maintenance).unwrap_or(false);
-        let address = literal.or(fixed);
-        self.config.balance.backends.push(BackendConfig {
-            address,
-            mac,
-            port,
-            weight,
-            soft,
-            hard,
-            prio,
-            maintenance,
-            ..unnamed
-        });
         Ok(())
     }
 

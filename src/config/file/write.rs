@@ -1,12 +1,14 @@
 //! A configuration as the text of a file that says the same.
 
+mod proxy;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
 use toml::Spanned;
 
-use super::super::{BackendConfig, Config, VipConfig, check, rule, words};
+use super::super::{BackendConfig, Config, ProxyConfig, VipConfig, check, rule, words};
 use super::{
     BackendTable, BalanceTable, Bytes, File, HealthTable, Number, Status, Switch, TarpitTable, Text, TimeoutsTable,
     VipTable,
@@ -24,7 +26,8 @@ impl Config {
 
 impl From<&Config> for File {
     fn from(config: &Config) -> File {
-        let Config { balance, process, proxy: _ } = config;
+        let Config { balance, process, proxy } = config;
+        let vips = !balance.vips.is_empty();
         let health = &balance.health;
         File {
             interface: process.interface.as_ref().and_then(text),
@@ -65,7 +68,10 @@ impl From<&Config> for File {
                 emergency: balance.emergency.as_ref().map(words::backend_word).and_then(text),
             },
             vip: balance.vips.iter().map(|vip| unplaced(vip.into())).collect(),
-            backend: balance.backends.iter().map(|backend| unplaced(backend.into())).collect(),
+            backend: balance.backends.iter().map(|backend| unplaced(backend_table(backend, vips))).collect(),
+            listen: proxy.listeners.iter().map(|listener| unplaced(listener.into())).collect(),
+            // Who has no proxy is not told of its settings.
+            proxy: (*proxy != ProxyConfig::default()).then(|| proxy.into()),
             health: HealthTable {
                 interval: milliseconds(health.policy.interval),
                 timeout: milliseconds(health.policy.timeout),
@@ -115,21 +121,29 @@ impl From<&VipConfig> for VipTable {
     }
 }
 
-impl From<&BackendConfig> for BackendTable {
-    fn from(backend: &BackendConfig) -> BackendTable {
-        let told = |value: u32| if value == 0 { None } else { number(value) };
-        let literal = words::parse_host(&backend.name).is_ok_and(|(_, literal)| literal.is_some());
-        BackendTable {
-            host: unplaced(backend.name.clone()),
-            address: backend.address.filter(|_| !literal && !backend.looked_up).and_then(text),
-            mac: backend.mac.and_then(text),
-            port: told(u32::from(backend.port)),
-            weight: number(backend.weight),
-            soft: told(backend.soft),
-            hard: told(backend.hard),
-            prio: told(backend.prio),
-            maintenance: if backend.maintenance { switch(true) } else { None },
-        }
+/// `backend` beside VIPs, or without any, where servers have their ports in their names.
+fn backend_table(backend: &BackendConfig, vips: bool) -> BackendTable {
+    let told = |value: u32| if value == 0 { None } else { number(value) };
+    let host = backend.host.as_ref().unwrap_or(&backend.name);
+    let literal = words::parse_host(host).is_ok_and(|(_, literal)| literal.is_some());
+    let socket = backend.path.as_deref();
+    let named = match socket {
+        Some(path) => path.to_str() != Some(&backend.name),
+        None => backend.host.is_some() || (backend.port != 0 && !vips),
+    };
+    BackendTable {
+        name: if named { text(&backend.name) } else { None },
+        host: if socket.is_none() { text(host) } else { None },
+        path: socket.and_then(path),
+        address: backend.address.filter(|_| !literal && !backend.looked_up).and_then(text),
+        mac: backend.mac.and_then(text),
+        port: told(u32::from(backend.port)),
+        weight: number(backend.weight),
+        soft: told(backend.soft),
+        hard: told(backend.hard),
+        prio: told(backend.prio),
+        acl: backend.acl.and_then(number),
+        maintenance: if backend.maintenance { switch(true) } else { None },
     }
 }
 

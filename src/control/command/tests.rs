@@ -229,6 +229,14 @@ fn what_is_no_command_is_refused_with_how_it_should_be() {
         ("explain be1", "not a client"),
         ("include", "no file"),
         ("exit now", "too much"),
+        ("timeout 0", "1 to 3600"),
+        ("conn_max 0", "1 to 10000000"),
+        ("selection rr", "method of selection"),
+        ("stubborn now", "too much"),
+        ("no timeout", "no \"no timeout\""),
+        ("tcp_fastclose often", "on or off"),
+        ("ssl_keyfile", "no file"),
+        ("abuse x y", "too much"),
     ] {
         let failure = Command::parse(line).expect_err(line);
         assert!(failure.message.contains(word), "{line}: {failure}");
@@ -239,20 +247,12 @@ fn what_is_no_command_is_refused_with_how_it_should_be() {
 #[test]
 fn pens_commands_without_a_meaning_are_accepted_and_say_why() {
     for line in [
-        "stubborn",
-        "no stubborn",
-        "http",
-        "ssl_ciphers ALL",
-        "tcp_nodelay",
-        "blacklist 30",
-        "timeout 5",
-        "tracking 0",
-        "prio",
-        "weight",
-        "no weight",
+        "ssl_option no_ticket",
         "listen 10.0.0.1:80",
+        "no listen",
         "web_stats /tmp/x.html",
-        "idle_timeout 60",
+        "no block",
+        "ascii",
         "epoll",
     ] {
         let Command::NoEffect { word, reason } = parse(line) else { panic!("{line}") };
@@ -276,13 +276,146 @@ fn every_command_is_understood_and_explained() {
     words.sort_unstable();
     words.dedup();
     assert_eq!(words.len(), COMMANDS.len());
-    assert!(help(Some("stubborn")).contains("no effect"));
+    assert!(help(Some("epoll")).contains("no effect"));
     assert!(help(Some("frobnicate")).contains("no such command"));
+}
+
+/// A proxy with two servers on this machine.
+fn of_proxy(commands: &[&str]) -> Result<(Config, String), Failure> {
+    use crate::config::proxy::{ListenConfig, TransportProtocol, parse_listener};
+    let mut config = Config::default();
+    config.balance.backends = vec![parse_backend("be1").unwrap()];
+    config.proxy.listeners = parse_listener("127.0.0.1:8080", Lookup::Nothing)
+        .unwrap()
+        .into_iter()
+        .map(|address| ListenConfig::new(address, TransportProtocol::Tcp))
+        .collect();
+    let mut last = (config, String::new());
+    for line in ["add 127.0.0.1:8001"].iter().chain(commands) {
+        let Command::Configure(edit) = parse(line) else { panic!("{line} is no edit") };
+        last = last.0.edited(&edit, Lookup::Nothing)?;
+    }
+    Ok(last)
+}
+
+#[test]
+fn commands_change_the_proxy_and_answer_what_they_did() {
+    for (commands, answer, changes) in [
+        (&["hash"][..], "selection: hash", &["~ proxy selection method: roundrobin -> hash"][..]),
+        (&["hash", "no hash"], "selection: roundrobin", &[]),
+        (&["weight"], "selection: weight", &["~ proxy selection method: roundrobin -> weight"]),
+        (&["weight", "no weight"], "selection: roundrobin", &[]),
+        (&["prio", "no weight"], "selection: prio", &["~ proxy selection method: roundrobin -> prio"]),
+        (
+            &["selection power-of-two"],
+            "selection: power-of-two",
+            &["~ proxy selection method: roundrobin -> power-of-two"],
+        ),
+        (&["roundrobin"], "clients are not remembered", &["~ proxy selection track: true -> false"]),
+        (&["roundrobin", "no roundrobin"], "clients are remembered", &[]),
+        (&["stubborn"], "stubborn: on", &["~ proxy selection stubborn: false -> true"]),
+        (&["blacklist 7"], "blacklist: 7 s", &["~ proxy timeouts blacklist: 30 -> 7"]),
+        (&["timeout 6"], "timeout: 6 s", &["~ proxy timeouts connect: 5 -> 6"]),
+        (&["idle_timeout 0"], "idle_timeout: 0 s", &["~ proxy timeouts idle: 3600 -> 0"]),
+        (&["tracking 60"], "tracking: 60 s", &["~ proxy selection tracking: 0 -> 60"]),
+        (&["clients_max 9"], "clients_max: 9", &["~ proxy selection clients: 65536 -> 9"]),
+        (&["conn_max 500"], "conn_max: 500", &["~ proxy limits connections: 20000 -> 500"]),
+        (&["pending_max 5"], "pending_max: 5", &["~ proxy limits pending: 4096 -> 5"]),
+        (&["multi_accept 1"], "multi_accept: 1", &["~ proxy limits accept-batch: 64 -> 1"]),
+        (&["idlers 3"], "idlers: 3", &["~ proxy limits idlers: 0 -> 3"]),
+        (&["no tcp_nodelay"], "tcp_nodelay: off", &["~ proxy tcp nodelay: true -> false"]),
+        (&["tcp_fastclose both"], "tcp_fastclose: on", &["~ proxy tcp fastclose: false -> true"]),
+        (
+            &["http"],
+            "http: on",
+            &[
+                "~ listen 127.0.0.1:8080/tcp mode: stream -> http",
+                "+ listen 127.0.0.1:8080/tcp forwarded: false",
+                "+ listen 127.0.0.1:8080/tcp own-header: replace",
+                "+ listen 127.0.0.1:8080/tcp x-forwarded: true",
+            ],
+        ),
+        (&["http", "no http"], "http: off", &[]),
+        (&["transparent"], "transparent: on", &["~ listen 127.0.0.1:8080/tcp transparent: false -> true"]),
+        (
+            &["source 127.0.0.9"],
+            "source: 127.0.0.9",
+            &["+ health source ipv4: 127.0.0.9", "+ listen 127.0.0.1:8080/tcp source: 127.0.0.9"],
+        ),
+        (
+            &["abuse 127.0.0.1:9"],
+            "abuse: 127.0.0.1:9:0:0:1:0",
+            &["+ proxy abuse: 127.0.0.1:9:0:0:1:0", "+ proxy abuse address: 127.0.0.1"],
+        ),
+        (&["abuse /run/x", "no abuse"], "abuse: none", &[]),
+        (
+            &["server be1 hard 9 max 5 prio 2"],
+            "be1: hard 9, max 5, prio 2",
+            &["~ backend be1 hard: 0 -> 9", "~ backend be1 prio: 0 -> 2", "~ backend be1 soft: 0 -> 5"],
+        ),
+        (&["acl 1 permit all", "server be1 acl 1", "server be1 acl none", "no acl 1"], "acl 1: no rules", &[]),
+        (
+            &["acl 1 permit all", "client_acl 1 127.0.0.1:8080"],
+            "127.0.0.1:8080: client_acl 1",
+            &["+ acl 1: permit all", "+ listen 127.0.0.1:8080/tcp client-acl: 1"],
+        ),
+        (&["server 127.0.0.1 weight 2"], "127.0.0.1:8001: weight 1 -> 2", &["~ backend 127.0.0.1:8001 weight: 1 -> 2"]),
+        (
+            &["server 1 port 8002"],
+            "127.0.0.1:8002: port 8002",
+            &["- backend 127.0.0.1:8001", "+ backend 127.0.0.1:8002 (weight 1)"],
+        ),
+        (
+            &["server 1 address 10.0.0.9"],
+            "10.0.0.9:8001: in place of 127.0.0.1:8001, with clients of its own",
+            &["- backend 127.0.0.1:8001", "+ backend 10.0.0.9:8001 (weight 1)"],
+        ),
+        (&["ssl_certfile /x.pem"], "ssl_certfile: changed", &[]),
+        (
+            &["ssl_certfile /x.pem", "ssl_keyfile /x.key", "ssl_ciphers a:b", "ssl_session_cache off"],
+            "ssl_session_cache: changed",
+            &[],
+        ),
+        (&["ssl_sni_path /etc/ssl/names"], "ssl_sni_path: changed", &[]),
+    ] {
+        let (config, said) = of_proxy(commands).unwrap_or_else(|failure| panic!("{commands:?}: {failure}"));
+        assert_eq!(said, answer, "{commands:?}");
+        let lines = crate::config::difference(&of_proxy(&[]).unwrap().0, &config);
+        if !commands[0].starts_with("ssl") {
+            assert_eq!(lines, changes, "{commands:?}");
+        } else {
+            assert!(lines.contains(&"~ listen 127.0.0.1:8080/tcp tls: false -> true".to_owned()), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_of_the_proxy_is_refused_with_the_remedy() {
+    for (commands, word) in [
+        (&["server be1 hard 5 max 9"][..], "above the hard one"),
+        (&["add 127.0.0.1:8001"], "same host"),
+        (&["add 127.0.0.1:8080"], "itself as its server"),
+        (&["server be1 acl 3"], "list 3 has no rules"),
+        (&["transparent", "source 127.0.0.9"], ""),
+        (&["source 127.0.0.9", "transparent"], "leave one out"),
+        (&["source fd00::1"], "there is no source for backend \"127.0.0.1:8001\""),
+        (&["ssl_keyfile /x.key"], "first say ssl_certfile"),
+        (&["ssl_ciphers a"], "needs a certificate"),
+        (&["add 127.0.0.1:8003", "server 127.0.0.1 weight 3"], "name one, 127.0.0.1:8001, 127.0.0.1:8003"),
+    ] {
+        match of_proxy(commands) {
+            Err(failure) => assert!(!word.is_empty() && failure.message.contains(word), "{commands:?}: {failure}"),
+            Ok(_) => assert!(word.is_empty(), "{commands:?}"),
+        }
+    }
 }
 
 #[test]
 fn what_touches_files_is_known() {
     for (line, touches) in [
+        ("ssl_keyfile x", true),
+        ("ssl_ciphers x", false),
+        ("http", false),
         ("include x", true),
         ("write x", true),
         ("log x", true),
