@@ -36,6 +36,8 @@ class Bench:
         self.skipped = {}
         # name of the candidate -> what TLS agrees on
         self.agreed = {}
+        # (name of the candidate, title of the metric) -> requests that failed
+        self.errors = {}
         self.broken = False
 
     def skip(self, metric, row, why):
@@ -55,6 +57,8 @@ class Bench:
             self.skip(metric, row, str(why))
             return
         earlier[number] = sample
+        if sample.get("errors"):
+            self.errors[row.name, metric.title] = self.errors.get((row.name, metric.title), 0) + sample["errors"]
         figures = ", ".join(f"{name} {value:,.2f}" for name, value in sample.items())
         say(f"round {number + 1}: {metric.key}: {row.name}: {figures}")
 

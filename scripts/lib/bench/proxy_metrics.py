@@ -67,25 +67,24 @@ class Metric:
 
 
 METRICS = [
-    Metric("keep", "TCP, requests over 64 kept-alive connections", TCP, "wrk", 64, direct=True),
-    Metric("keep-1", "TCP, requests over 1 kept-alive connection", TCP, "wrk", 1, direct=True),
+    Metric("keep", "TCP, 64 kept-alive connections", TCP, "wrk", 64, direct=True),
+    Metric("keep-1", "TCP, 1 kept-alive connection", TCP, "wrk", 1, direct=True),
     Metric("new", "TCP, a connection for each request, 64 at a time", TCP, "wrk", 64, "connection", close=True),
     Metric("down", "TCP, download, 1 connection", TCP, "bulk", 1, "MB", direction="down", splice=True),
     Metric("down-4", "TCP, download, 4 connections", TCP, "bulk", 4, "MB", direction="down", splice=True),
     Metric("up", "TCP, upload, 1 connection", TCP, "bulk", 1, "MB", direction="up", splice=True),
-    Metric("http", "HTTP with X-Forwarded-For, requests over 64 kept-alive connections", HTTP, "wrk", 64),
-    Metric("http-new", "HTTP with X-Forwarded-For, a client connection for each request, those to the server kept",
-           HTTP, "wrk", 64, "connection", close=True),
-    Metric("h2", "HTTP/2 over TLS, 16 connections, 8 streams each", H2, "h2load", 16),
-    Metric("tls-new", "TLS 1.3, a connection and full handshake for each request, P-256 certificate", TLS, "wrk", 64,
+    Metric("http", "HTTP with X-Forwarded-For, 64 kept-alive connections", HTTP, "wrk", 64),
+    Metric("http-new", "HTTP with X-Forwarded-For, a connection for each request, upstream's kept", HTTP, "wrk", 64,
            "connection", close=True),
-    Metric("tls", "TLS 1.3, requests over 64 kept-alive connections", TLS, "wrk", 64),
+    Metric("h2", "HTTP/2 over TLS, 16 connections, 8 streams each", H2, "h2load", 16),
+    Metric("tls-new", "TLS 1.3, a connection with full handshake for each request, P-256", TLS, "wrk", 64, "connection",
+           close=True),
+    Metric("tls", "TLS 1.3, 64 kept-alive connections", TLS, "wrk", 64),
     Metric("tls-down", "TLS 1.3, download, 1 connection", TLS, "bulk", 1, "MB", direction="down"),
     Metric("tls-up", "TLS 1.3, upload, 1 connection", TLS, "bulk", 1, "MB", direction="up"),
     Metric("udp", "UDP, 64 bytes there and back, 64 clients, 4 on their way each", UDP, "udp", 64, "pair"),
-    Metric("idle", "memory of an idle TCP connection, 4000 open after a request each", TCP, "idle", 4000, rounds=1),
-    Metric("idle-tls", "memory of an idle TLS connection, 4000 open after a request each", TLS, "idle", 4000,
-           rounds=1),
+    Metric("idle", "TCP, 4000 idle connections after a request each", TCP, "idle", 4000, rounds=1),
+    Metric("idle-tls", "TLS, 4000 idle connections after a request each", TLS, "idle", 4000, rounds=1),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import shlex
+import statistics
 
 import chart
 import machine
@@ -9,6 +10,8 @@ import proxy_metrics
 import report
 
 TITLE = "The proxy: pen-dsr, haproxy, nginx and pen"
+# On an idle machine a proxy waits for what the kernel does in threads of its own only; that is this at most.
+IDLE_WAITED = 0.05
 NOTES = pathlib.Path(__file__).with_name("proxy-notes.md")
 
 
@@ -19,6 +22,9 @@ def of_proxy(bench, metrics, options):
     panels = []
     for metric in metrics:
         lines += ["## " + metric.title, "", *report.table(bench, metric, metric.figures), ""]
+        failed = [f"- {name}: {count} requests failed" for (name, title), count in bench.errors.items()
+                  if title == metric.title]
+        lines += [*failed, *([""] if failed else [])]
         figure = metric.figures[0]
         unit, found = report.bars(bench.samples, metric, figure)
         panels.append((f"{metric.title}: {figure.heading}", unit, found))
@@ -37,7 +43,17 @@ def aims(bench, metrics, ours):
             aim.title, aim.wanted, "–" if median is None else f"{median:.{1 if median < 100 else 0}f}",
             verdict(median, aim.most), f"at most {aim.wanted_ratio:.2f} × {peer}",
             "–" if ratio is None else f"{ratio:.2f}", verdict(ratio, aim.wanted_ratio)]))
+    share = waited(bench)
+    if share > IDLE_WAITED:
+        lines += ["", f"**The machine was not idle:** the proxies waited {share * 100:.0f} % of the time for their CPU "
+                  "while others had it. Their figures are too high; ratios are less wrong."]
     return lines
+
+
+def waited(bench):
+    """Median share of the time that proxies were ready and did not run."""
+    found = [s["waited"] for rounds in bench.samples.values() for s in rounds.values() if "waited" in s]
+    return statistics.median(found) if found else 0.0
 
 
 def verdict(measured, most):

@@ -119,10 +119,10 @@ class Arrived:
             self.change.notify_all()
 
     def whole(self, number):
-        """Its bytes, when it has ended."""
+        """Its bytes, when it has ended; -1 if it does not end."""
         with self.change:
-            self.change.wait_for(lambda: number in self.ended, PATIENCE)
-        return self.bytes.get(number, 0)
+            ended = self.change.wait_for(lambda: number in self.ended, PATIENCE / 2)
+        return self.bytes.get(number, 0) if ended else -1
 
 
 # --- clients
@@ -155,7 +155,7 @@ def discard(connection, until, count):
 
 def bulk(direction, target, number, seconds, server, tls):
     """Over so many connections at once: bytes that arrived, seconds."""
-    lengths = []
+    lengths, broken = [], []
     connections = [connected(target, tls) for _ in range(number)]
     begin = time.monotonic()
     until = begin + seconds
@@ -174,13 +174,18 @@ def bulk(direction, target, number, seconds, server, tls):
         connection.close()
         with connected(server, False) as other:
             other.sendall(f"count {upload}".encode().ljust(ORDER))
-            lengths.append(int(other.recv(64)))
+            length = int(other.recv(64))
+        if length < 0:
+            broken.append("the end of an upload does not reach the server")
+        lengths.append(length)
 
     threads = [threading.Thread(target=load, args=(connection,)) for connection in connections]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if broken:
+        raise RuntimeError(broken[0])
     return {"count": sum(lengths), "seconds": time.monotonic() - begin}
 
 
