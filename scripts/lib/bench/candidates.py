@@ -120,7 +120,8 @@ upstream servers {{ server {task.server}; keepalive 512; keepalive_requests 1000
 server {{ {listen} location / {{ proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection "";
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }} }}"""
         else:
-            service = f"stream {{ upstream servers {{ server {task.server}; }} server {{ {listen} proxy_pass servers; }} }}"
+            upstream = f"upstream servers {{ server {task.server}; }}"
+            service = f"stream {{ {upstream} server {{ {listen} proxy_pass servers; }} }}"
         module = f"load_module {self.MODULE};" if self.MODULE.exists() else ""
         text = f"""{module} user root; worker_processes 1; daemon off; error_log stderr error;
 pid {task.directory}/proxy.pid; events {{ worker_connections {2 * CONNECTIONS}; }}

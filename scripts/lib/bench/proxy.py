@@ -76,7 +76,7 @@ def arguments():
     parser.add_argument("--only", action="append", metavar="METRIC", choices=[m.key for m in proxy_metrics.METRICS],
                         help="only these metrics (repeatable): %(choices)s")
     parser.add_argument("--candidates", type=lambda text: text.split(","), metavar="NAME,...",
-                        help="only these: " + ",".join(hyphened(row) for row in known) + ",pen-dsr, and those of --extra")
+                        help=f"only these: {','.join(map(hyphened, known))},pen-dsr, and those of --extra")
     parser.add_argument("--extra", action="append", default=[], metavar="NAME=COMMAND",
                         help="one more candidate for plain TCP, its addresses given as {listen} and {server}")
     parser.add_argument("--profile", action="store_true",

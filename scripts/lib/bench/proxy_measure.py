@@ -65,7 +65,8 @@ class Bench:
     def sample(self, metric, row):
         """CPU time per unit and what else there is; memory of idle connections."""
         if row is candidates.DIRECT:
-            return rated(self.load.run(metric, f"{cables.SERVER_ADDRESS}:{metric.server_port}", self.options.seconds))
+            server = f"{cables.SERVER_ADDRESS}:{metric.server_port}"
+            return rated(self.load.run(metric, server, self.options.seconds))
         with self.proxy(row, metric.mode, metric.server_port) as proxy:
             pids = processes.tree(proxy.process.pid)
             if metric.mode in (candidates.TLS, candidates.H2) and row.name not in self.agreed:

@@ -42,8 +42,8 @@ def perf(bench, metric, pids):
                                "-p", ",".join(map(str, pids))], bench.load_cpu) as recorder:
         measured = bench.load.run(metric, TARGET, bench.options.seconds)
         finish(recorder)
-    listed = subprocess.run(["perf", "report", "-i", samples, "--stdio", "--sort", "symbol,dso", "--percent-limit", "0.4"],
-                            check=False, capture_output=True, text=True).stdout.splitlines()
+    words = ["perf", "report", "-i", samples, "--stdio", "--sort", "symbol,dso", "--percent-limit", "0.4"]
+    listed = subprocess.run(words, check=False, capture_output=True, text=True).stdout.splitlines()
     lines = [line.rstrip() for line in listed if line.strip() and not line.startswith("#")]
     print(f"{measured['count']:,.0f} units\n")
     print("\n".join(lines[:SYMBOLS]) + "\n", flush=True)
