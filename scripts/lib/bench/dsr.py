@@ -6,23 +6,18 @@ disturbs the machine disturbs all; the medians and their ratios count, not a sin
 """
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import pathlib
-import shutil
 import sys
 import time
 
 import frames
 import lab
+import machine
 import report
 import rows
 from measure import Bench, say
-
-# program: Debian's package
-PACKAGES = {"pen": "pen", "iperf3": "iperf3", "wrk": "wrk", "nginx": "nginx", "ethtool": "ethtool",
-            "nft": "nftables"}
 
 
 def main():
@@ -35,11 +30,11 @@ def main():
     chosen = list(chosen_metrics(options))
     for metric in chosen:
         for row in metric.rows:
-            absent = missing([*metric.needs, *(["pen"] if row is rows.PEN else [])])
+            absent = machine.missing([*metric.needs, *(["pen"] if row is rows.PEN else [])])
             if absent:
                 bench.skip(metric, row, "package " + ", ".join(absent))
     begin = time.monotonic()
-    with raised_autogroup():
+    with machine.raised_autogroup():
         lab.up()
         bench.prepare()
         for number in range(options.rounds):
@@ -90,28 +85,6 @@ def chosen_metrics(options):
         wanted = tuple(row for row in metric.rows if not options.row or row.name.replace(" ", "-") in options.row)
         if wanted:
             yield dataclasses.replace(metric, rows=wanted)
-
-
-def missing(programs):
-    """Debian's packages of the programs that are not here."""
-    return [PACKAGES[program] for program in programs if not shutil.which(program)]
-
-
-@contextlib.contextmanager
-def raised_autogroup():
-    """With sched_autogroup, a busy neighbour session takes half the machine: raise this one's group, if allowed."""
-    path = pathlib.Path("/proc/self/autogroup")
-    try:
-        nice = path.read_text().split()[-1]
-        path.write_text("-15")
-    except (OSError, IndexError):
-        nice = None
-    try:
-        yield
-    finally:
-        if nice is not None:
-            with contextlib.suppress(OSError):
-                path.write_text(nice)
 
 
 if __name__ == "__main__":

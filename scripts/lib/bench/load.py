@@ -64,18 +64,22 @@ def iperf3_servers(cpu):
     return [lab.Program(host, ["iperf3", "-s", "-p", str(IPERF_PORT)], cpu) for host in lab.BACKENDS]
 
 
-def wrk(target, seconds, connections, cpu, directory):
-    """GET requests over kept-alive connections: requests per second, latency in microseconds."""
+def wrk(url, seconds, connections, cpu, directory, headers=(), env=()):
+    """GET requests over kept-alive connections: requests per second, latency in microseconds.
+
+    `env` are settings NAME=VALUE for wrk's process.
+    """
     script = pathlib.Path(directory, "report.lua")
     script.write_text(WRK_REPORT)
     try:
-        done = lab.run("client", "taskset", "-c", str(cpu), "wrk", "-t", "1", "-c", str(connections),
-                       "-d", f"{seconds}s", "-s", str(script), f"http://{target}:{HTTP_PORT}/page",
+        done = lab.run("client", "env", *env, "taskset", "-c", str(cpu), "wrk", "-t", "1", "-c", str(connections),
+                       "-d", f"{seconds}s", "-s", str(script), *(f"-H{header}" for header in headers), url,
                        check=False, timeout=seconds + 10)
         answer = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, IndexError, json.JSONDecodeError):
         return {"requests": 0.0}
-    measured = {"requests": answer["requests"] / answer["microseconds"] * 1e6, "errors": answer["errors"]}
+    measured = {"requests": answer["requests"] / answer["microseconds"] * 1e6, "count": answer["requests"],
+                "errors": answer["errors"]}
     if answer["requests"]:
         measured.update(p50=answer["p50"], p99=answer["p99"])
     return measured

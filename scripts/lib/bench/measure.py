@@ -108,7 +108,8 @@ class Bench:
             target = self.target(stack, row, load.HTTP_PORT)
             if not target:
                 return {"requests": 0.0}
-            return load.wrk(target, self.options.seconds, connections, self.load_cpu, directory)
+            url = f"http://{target}:{load.HTTP_PORT}/page"
+            return load.wrk(url, self.options.seconds, connections, self.load_cpu, directory)
 
     def target(self, stack, row, port):
         """The address that the client goes to, with a balancer running if there is one; None if no TCP connects."""

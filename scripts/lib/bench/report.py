@@ -1,13 +1,11 @@
 """The report of scripts/bench dsr: Markdown with the medians, the aims and what a reader has to know."""
 
-import os
 import pathlib
-import platform
 import shlex
 import statistics
-import subprocess
 
 import chart
+import machine
 import summary
 
 TITLE = "Direct Server Return: pen-dsr's drivers and pen"
@@ -16,12 +14,12 @@ NOTES = pathlib.Path(__file__).with_name("dsr-notes.md")
 
 def of_dsr(bench, metrics, options):
     """Markdown text and SVG text."""
-    lines = ["# " + TITLE, "", *machine(bench, options), "", "![Medians as bars](dsr.svg)", "", "## Aims", "",
+    lines = ["# " + TITLE, "", *circumstances(bench, options), "", "![Medians as bars](dsr.svg)", "", "## Aims", "",
              *aims(bench, metrics), ""]
     panels = []
     for metric in metrics:
-        lines += ["## " + metric.title, "", *table(bench, metric), ""]
-        panels.append((metric.title, *bars(bench.samples, metric)))
+        lines += ["## " + metric.title, "", *table(bench, metric, summary.FIGURES[metric.kind]), ""]
+        panels.append((metric.title, *bars(bench.samples, metric, summary.FIGURES[metric.kind][0])))
     lines += ["## How to read this", "", NOTES.read_text().rstrip()]
     return "\n".join(lines), chart.svg(TITLE, panels)
 
@@ -41,10 +39,10 @@ def aims(bench, metrics):
     return lines
 
 
-def table(bench, metric):
+def table(bench, metric, figures):
     """One metric: a line for each row of the bench, a column for each figure and each comparison."""
     head, lines, skipped = [""], [], []
-    for figure in summary.FIGURES[metric.kind]:
+    for figure in figures:
         head.append(f"{figure.heading}, {figure.unit}")
         head += [f": {other.name}" for other in figure.against if other in metric.rows]
     for row in metric.rows:
@@ -52,7 +50,7 @@ def table(bench, metric):
         if why:
             skipped.append(f"- {row.name}: skipped: {why}")
         cells = [row.name]
-        for figure in summary.FIGURES[metric.kind]:
+        for figure in figures:
             found = [v / figure.divisor for v in summary.values(bench.samples, metric.key, row, figure.name)]
             cells.append("skipped" if why and not found else cell(found, figure.digits))
             for other in figure.against:
@@ -87,9 +85,8 @@ def markdown_row(cells):
     return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
 
 
-def bars(samples, metric):
-    """The first figure of a metric as bars: unit, and for each row itself, its median or None, and text."""
-    figure = summary.FIGURES[metric.kind][0]
+def bars(samples, metric, figure):
+    """A figure of a metric as bars: unit, and for each row itself, its median or None, and text."""
     found = []
     for row in metric.rows:
         values = [v / figure.divisor for v in summary.values(samples, metric.key, row, figure.name)]
@@ -98,13 +95,8 @@ def bars(samples, metric):
     return figure.unit, found
 
 
-def machine(bench, options):
+def circumstances(bench, options):
     """What was measured, on what, and how: lines of Markdown."""
-    model = "unknown CPU"
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
     words = ["scripts/bench", "dsr", "--rounds", str(options.rounds), "--seconds", str(options.seconds)]
     for option, chosen in (("--only", options.only), ("--row", options.row)):
         for name in chosen or []:
@@ -113,28 +105,9 @@ def machine(bench, options):
     return [
         f"`{shlex.join(words)}`",
         "",
-        f"- machine: {model}, {os.cpu_count()} CPUs{', virtual' if is_virtual() else ''}",
-        f"- kernel: {platform.system()} {platform.release()}",
-        f"- programs: {', '.join(filter(None, map(version, ['pen', 'iperf3', 'wrk', 'nginx'])))}; "
-        f"{answer([options.pen_dsr, '--version']) or 'pen-dsr'}",
+        *machine.described(),
+        f"- programs: {machine.versions(['pen', 'iperf3', 'wrk', 'nginx'])}; "
+        f"{machine.answer([options.pen_dsr, '--version']) or 'pen-dsr'}",
         f"- small frames from {'a packet socket: ' + why_not if why_not else 'the kernel (flood.py)'}",
     ]
 
-
-def is_virtual():
-    """Whether this runs on a virtual machine, as far as the CPU says."""
-    return " hypervisor" in pathlib.Path("/proc/cpuinfo").read_text()
-
-
-def version(package):
-    """Name and version of a Debian package, or nothing where it isn't one."""
-    found = answer(["dpkg-query", "-W", "-f", "${Version}", package])
-    return f"{package} {found}" if found else ""
-
-
-def answer(words):
-    """What a command prints; nothing if it fails."""
-    try:
-        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

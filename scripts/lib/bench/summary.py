@@ -48,7 +48,7 @@ def ratio(samples, metric_key, row, other, figure):
     """Median, over the rounds that both have, of a row's figure divided by the other's; None if there is none."""
     ours, theirs = (samples.get((metric_key, r.name), {}) for r in (row, other))
     quotients = [ours[number][figure] / theirs[number][figure] for number in ours.keys() & theirs.keys()
-                 if figure in ours[number] and theirs[number].get(figure)]
+                 if figure in ours[number] and theirs[number].get(figure, 0) > 0]
     return statistics.median(quotients) if quotients else None
 
 
