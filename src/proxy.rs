@@ -43,7 +43,7 @@ use socket2::Socket;
 use tracing::warn;
 
 use event_loop::{EventLoop, Order};
-use plan::Plan;
+use plan::{Acceptors, Plan};
 use server::Wanted;
 use shared::{Shared, Trouble};
 
@@ -58,7 +58,7 @@ const TROUBLE: usize = 1024;
 pub struct Proxy {
     shared: Arc<Shared>,
     plan: Arc<Plan>,
-    tickets: tls::Tickets,
+    acceptors: Acceptors,
     loops: Vec<Loop>,
     /// Sockets that were opened, and not yet given to the loops: for each loop, by the listeners' places.
     opened: Vec<Vec<(usize, Socket)>>,
@@ -69,6 +69,7 @@ pub struct Proxy {
 /// Another configuration, with all that can fail done.
 pub struct Prepared {
     plan: Arc<Plan>,
+    acceptors: Acceptors,
     sockets: Vec<Vec<(usize, Socket)>>,
     remarks: Vec<String>,
 }
@@ -95,16 +96,16 @@ impl Proxy {
     pub fn prepare(config: &Config) -> Result<Proxy, Failure> {
         let (sender, trouble) = bounded(TROUBLE);
         let shared = Arc::new(Shared::new(sender, Instant::now()));
-        let tickets = tls::Tickets::default();
+        let mut acceptors = Acceptors::new();
         let mut remarks = Vec::new();
-        let plan = Plan::new(config, None, &mut |name| shared.server(name), &tickets, &mut remarks)?;
+        let plan = Plan::new(config, None, &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
         let threads = match config.proxy.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         };
         let all: Vec<usize> = (0..plan.listeners.len()).collect();
         let opened = listen::open(&plan, &all, threads)?;
-        Ok(Proxy { shared, plan: Arc::new(plan), tickets, loops: Vec::new(), opened, trouble, remarks })
+        Ok(Proxy { shared, plan: Arc::new(plan), acceptors, loops: Vec::new(), opened, trouble, remarks })
     }
 
     /// Serves.
@@ -138,17 +139,19 @@ impl Proxy {
     pub fn plan_for(&self, config: &Config) -> Result<Prepared, Failure> {
         let mut remarks = Vec::new();
         let shared = &self.shared;
+        let mut acceptors = self.acceptors.clone();
         let plan =
-            Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &self.tickets, &mut remarks)?;
+            Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
         let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
         let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
         let sockets = listen::open(&plan, &new, self.loops.len())?;
-        Ok(Prepared { plan: Arc::new(plan), sockets, remarks })
+        Ok(Prepared { plan: Arc::new(plan), acceptors, sockets, remarks })
     }
 
     /// Goes on with what was prepared; connections are kept.
     pub fn adopt(&mut self, prepared: Prepared) {
         self.plan = prepared.plan;
+        self.acceptors = prepared.acceptors;
         self.remarks.extend(prepared.remarks);
         for (one, sockets) in self.loops.iter().zip(prepared.sockets) {
             one.give(Order::Plan(Arc::clone(&self.plan), sockets));

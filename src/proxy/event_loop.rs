@@ -21,6 +21,7 @@ use super::relay::{Fate, Relay};
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
+use super::tls::Scratch;
 use super::wheel::{Entry, Tick, Wheel};
 use crate::os;
 
@@ -91,7 +92,7 @@ impl EventLoop {
             streams: Slab::new(),
             gone: Vec::new(),
             wheel: Wheel::new(now),
-            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], pipes: Vec::new(), splice: true },
+            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], pipes: Vec::new(), tls: Scratch::new(), splice: true },
             now,
             tick: 0,
             again: Vec::new(),

@@ -7,6 +7,7 @@
 use std::io;
 
 use super::stream::{Received, Stream};
+use super::tls::Scratch;
 use crate::os::Pipe;
 
 /// So many reads of this many bytes, one after the other, are bulk.
@@ -23,6 +24,8 @@ pub(super) struct Supplies {
     pub(super) scratch: Vec<u8>,
     /// Pipes with nothing in them.
     pub(super) pipes: Vec<Pipe>,
+    /// Buffers of TLS.
+    pub(super) tls: Scratch,
     /// Is bulk moved by pipes?
     pub(super) splice: bool,
 }
@@ -132,8 +135,8 @@ impl Flow {
         match self.stage {
             Stage::Open => {}
             Stage::Ending => {
-                if !last {
-                    to.shut();
+                if !(last && to.is_plain()) && !to.shut() {
+                    return Ok(false);
                 }
                 self.stage = Stage::Ended;
                 return Ok(false);
@@ -151,11 +154,11 @@ impl Flow {
         {
             return Ok(self.fill(pipe, from, supplies));
         }
-        let received = from.read(&mut supplies.scratch);
+        let received = from.read(&mut supplies.scratch, &mut supplies.tls);
         Ok(match received {
             Received::Bytes(n) => {
                 self.bulk = if n >= BULK_BYTES { self.bulk.saturating_add(1) } else { 0 };
-                let taken = to.write(&supplies.scratch[..n])?;
+                let taken = to.write(&supplies.scratch[..n], &mut supplies.tls)?;
                 self.bytes += taken as u64;
                 if taken < n {
                     self.kept.extend_from_slice(&supplies.scratch[taken..n]);
@@ -194,7 +197,7 @@ impl Flow {
     /// Writes what is kept; is all of it gone?
     fn flush(&mut self, to: &mut Stream, supplies: &mut Supplies) -> io::Result<bool> {
         if self.written < self.kept.len() {
-            let taken = to.write(&self.kept[self.written..])?;
+            let taken = to.write(&self.kept[self.written..], &mut supplies.tls)?;
             self.written += taken;
             self.bytes += taken as u64;
             if self.written < self.kept.len() {

@@ -60,16 +60,17 @@ impl Greeting {
             return greeting.serve(core, key);
         }
         if !header {
-            greeting.start_tls(core);
+            if !greeting.start_tls(core) {
+                core.close(client);
+                return None;
+            }
         }
         // What has come with the connection is told; nothing need be read before.
         Some(Session::Greeting(Box::new(greeting)))
     }
 
-    fn start_tls(&self, core: &mut Core) {
-        if let Some(tls) = &self.listener.tls {
-            core.streams[self.client].accept_tls(tls);
-        }
+    fn start_tls(&self, core: &mut Core) -> bool {
+        self.listener.tls.as_ref().is_none_or(|tls| core.streams[self.client].accept_tls(tls).is_ok())
     }
 
     pub(super) fn ready(mut self: Box<Greeting>, core: &mut Core, key: usize) -> Option<Session> {
@@ -87,12 +88,15 @@ impl Greeting {
                 }
                 Outcome::Done => {
                     self.header = false;
-                    self.start_tls(core);
+                    if !self.start_tls(core) {
+                        core.close(self.client);
+                        return None;
+                    }
                 }
             }
         }
         if self.tls {
-            match core.streams[self.client].handshake() {
+            match core.streams[self.client].handshake(&mut core.supplies.tls) {
                 Handshake::Waits => return Some(Session::Greeting(self)),
                 Handshake::Failed => {
                     core.shared.totals.bad_handshakes.fetch_add(1, Relaxed);

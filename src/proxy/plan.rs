@@ -1,5 +1,6 @@
 //! The configuration as the event loops use it: one snapshot of listeners with their servers, replaced as a whole.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,11 +9,14 @@ use socket2::SockAddr;
 
 use super::select::{Choice, Client, Selector, Servers, Tried, View, Why};
 use super::server::Server;
-use super::tls::Connector;
+use super::tls::{Acceptor, Connector};
 use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig};
 use crate::config::{BackendConfig, Balance, Config};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::acl::Acl;
+
+/// TLS of listeners, by their names: what of it outlives a reload.
+pub type Acceptors = HashMap<String, Arc<Acceptor>>;
 
 /// A snapshot.
 pub struct Plan {
@@ -26,6 +30,8 @@ pub struct Plan {
 
 /// A listener, and whom its clients can be sent to.
 pub struct Listener {
+    /// Its address, in words.
+    pub name: String,
     /// As configured.
     pub config: ListenConfig,
     /// What is the same for all listeners.
@@ -35,7 +41,7 @@ pub struct Listener {
     /// TLS from clients.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// TLS to servers.
-    pub backend_tls: Option<Arc<Connector>>,
+    pub backend_tls: Option<Connector>,
     servers: Vec<Target>,
     emergency: Option<Target>,
     abuse: Option<Target>,
@@ -49,6 +55,8 @@ pub struct Target {
     pub server: Arc<Server>,
     /// Where.
     pub address: SockAddr,
+    /// The host: what its certificate is for.
+    pub host: String,
     /// Which clients may be sent there.
     acl: Option<Arc<Acl>>,
     soft: u32,
@@ -83,7 +91,8 @@ impl Target {
             }
         };
         let BackendConfig { soft, hard, weight, prio, .. } = *backend;
-        Ok(Target { server, address, acl: acls(backend.acl), soft, hard, weight, prio })
+        let host = backend.host.clone().unwrap_or_else(|| backend.name.clone());
+        Ok(Target { server, address, host, acl: acls(backend.acl), soft, hard, weight, prio })
     }
 }
 
@@ -143,7 +152,7 @@ impl Plan {
         config: &Config,
         previous: Option<&Plan>,
         server: &mut dyn FnMut(&str) -> Arc<Server>,
-        tickets: &super::tls::Tickets,
+        acceptors: &mut Acceptors,
         remarks: &mut Vec<String>,
     ) -> Result<Plan, Failure> {
         let Config { balance, proxy, .. } = config;
@@ -180,19 +189,27 @@ impl Plan {
             let http = matches!(listen.mode, Mode::Http(_));
             let tls = match &listen.tls {
                 Some(tls) => {
-                    let (acceptor, said) = super::tls::Acceptor::load(tls, http, tickets)?;
-                    remarks.extend(said);
-                    Some(acceptor)
+                    let loaded = acceptors.entry(listen.setting()).or_default().load(tls, http)?;
+                    remarks.extend(loaded.remarks);
+                    Some(loaded.config)
                 }
                 None => None,
             };
-            let backend_tls = listen.backend_tls.as_ref().map(|tls| Connector::load(tls, http)).transpose()?;
+            let backend_tls = match &listen.backend_tls {
+                Some(tls) => {
+                    let loaded = Connector::load(tls, http)?;
+                    remarks.extend(loaded.remarks);
+                    Some(loaded.connector)
+                }
+                None => None,
+            };
             listeners.push(Arc::new(Listener {
+                name: listen.address.to_string(),
                 acl: acl(listen.client_acl.or(balance.client_acl)),
                 config: listen.clone(),
                 settings: Arc::clone(&settings),
                 tls,
-                backend_tls: backend_tls.map(Arc::new),
+                backend_tls,
                 servers: targets,
                 emergency,
                 abuse,

@@ -180,7 +180,7 @@ impl Relay {
         }
         if let Some(tls) = &self.listener.backend_tls {
             // What goes wrong shows itself when bytes move.
-            core.streams[self.server].start_tls(tls, &dialing.target);
+            let _ = core.streams[self.server].start_tls(tls, &dialing.target.host);
         }
     }
 
@@ -218,6 +218,7 @@ impl Relay {
     fn carry(&mut self, core: &mut Core) -> Fate {
         let Some((client, server)) = core.streams.get2_mut(self.client, self.server) else { return Fate::Over };
         let supplies = &mut core.supplies;
+        let handshaking = server.is_handshaking();
         let last = self.down.is_over();
         let up = self.up.pump(client, server, supplies, last);
         let last = self.up.is_over();
@@ -231,7 +232,9 @@ impl Relay {
         if self.up.is_over() && self.down.is_over() {
             return self.end(core);
         }
-        if up == Progress::Continues || down == Progress::Continues {
+        // What the client has sent could not go before.
+        let greeted = handshaking && !core.streams[self.server].is_handshaking();
+        if greeted || up == Progress::Continues || down == Progress::Continues {
             core.again.push(self.key);
         }
         Fate::Lives
@@ -286,7 +289,22 @@ impl Relay {
         Fate::Over
     }
 
-    fn record(&self, _core: &mut Core) {}
+    fn record(&self, core: &mut Core) {
+        let Some(recorder) = &mut core.recorder else { return };
+        let server = self.engaged.as_ref().map(|engaged| access::Server { name: &engaged.server().name, address: None });
+        recorder.record(&access::Entry {
+            client: self.peer.address,
+            listener: &self.listener.name,
+            server,
+            start: std::time::SystemTime::now() - self.began.elapsed(),
+            connect: self.connected,
+            total: self.began.elapsed(),
+            received: self.up.bytes,
+            sent: self.down.bytes,
+            end: self.why,
+            about: access::About::Stream(&[]),
+        });
+    }
 }
 
 fn dialing_of(core: &Core, listener: &Listener, tried: Tried, started: &Started) -> (Box<Dialing>, bool) {

@@ -2,13 +2,16 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustls::ServerConfig;
 use socket2::{Socket, TcpKeepalive};
 
+use super::tls::{self, Connector, Scratch, TlsSide};
 use crate::os::Pipe;
 
 /// Whose a stream is.
@@ -51,7 +54,6 @@ pub(super) enum Received {
 }
 
 /// A connection that does not block, whose readiness is told once for each change.
-#[derive(Debug)]
 pub(super) struct Stream {
     socket: Socket,
     pub(super) owner: Owner,
@@ -61,11 +63,12 @@ pub(super) struct Stream {
     pub(super) writable: bool,
     /// The peer has closed its direction, or all is over: what is read last is the end.
     closing: bool,
+    tls: Option<Box<TlsSide>>,
 }
 
 impl Stream {
     pub(super) fn new(socket: Socket, owner: Owner) -> Stream {
-        Stream { socket, owner, readable: false, writable: false, closing: false }
+        Stream { socket, owner, readable: false, writable: false, closing: false, tls: None }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -85,9 +88,26 @@ impl Stream {
     }
 
     /// Reads into `into`.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Received {
+    pub(super) fn read(&mut self, into: &mut [u8], scratch: &mut Scratch) -> Received {
         if !self.readable {
             return Received::Nothing;
+        }
+        if let Some(tls) = &mut self.tls {
+            let received = tls.receive(&mut self.socket, scratch, into);
+            return match received {
+                Ok(tls::Received::Plain(n)) => {
+                    self.readable = !tls.drained() || self.closing;
+                    Received::Bytes(n)
+                }
+                Ok(tls::Received::Blocked) => {
+                    self.readable = false;
+                    Received::Nothing
+                }
+                Ok(tls::Received::Closed) => Received::End,
+                // Who wanted to end would have said so; what came may not be all.
+                Ok(tls::Received::Truncated) => Received::Broken(io::ErrorKind::UnexpectedEof.into()),
+                Err(e) => Received::Broken(e),
+            };
         }
         loop {
             return match self.socket.read(into) {
@@ -112,9 +132,14 @@ impl Stream {
     ///
     /// # Errors
     /// The connection is broken.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, bytes: &[u8], scratch: &mut Scratch) -> io::Result<usize> {
         if !self.writable {
             return Ok(0);
+        }
+        if let Some(tls) = &mut self.tls {
+            let taken = tls.send(&mut self.socket, scratch, bytes)?;
+            self.writable = !tls.wants_write();
+            return Ok(taken);
         }
         loop {
             return match self.socket.write(bytes) {
@@ -137,12 +162,19 @@ impl Stream {
     /// # Errors
     /// The connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
-        Ok(true)
+        let Some(tls) = &mut self.tls else { return Ok(true) };
+        if tls.wants_write() {
+            if !self.writable {
+                return Ok(false);
+            }
+            self.writable = tls.flush(&mut self.socket)?;
+        }
+        Ok(!tls.wants_write())
     }
 
     /// Are its bytes those of the socket?
     pub(super) fn is_plain(&self) -> bool {
-        true
+        self.tls.is_none()
     }
 
     /// Moves up to `most` bytes from the socket into the empty `pipe`.
@@ -178,10 +210,18 @@ impl Stream {
         }
     }
 
-    /// Sends no more, once all that was written is gone.
-    pub(super) fn shut(&mut self) {
+    /// Sends no more, once all that was written is gone. `false`: the end could not be told yet; then it has to be called
+    /// again.
+    pub(super) fn shut(&mut self) -> bool {
+        if let Some(tls) = &mut self.tls
+            && matches!(tls.shutdown(&mut self.socket), Ok(false))
+        {
+            self.writable = false;
+            return false;
+        }
         // Whoever has gone need not be told.
         let _ = self.socket.shutdown(std::net::Shutdown::Write);
+        true
     }
 
     /// Makes closing it a reset: what was not delivered is not, and the peer is told that something went wrong.
@@ -229,9 +269,51 @@ impl Stream {
         crate::os::unacknowledged(&self.socket).is_ok_and(|bytes| bytes == 0)
     }
 
-    pub(super) fn accept_tls(&mut self, _: &std::sync::Arc<rustls::ServerConfig>) {}
-    pub(super) fn start_tls(&mut self, _: &super::tls::Connector, _: &super::plan::Target) {}
-    pub(super) fn handshake(&mut self) -> Handshake {
+    /// From here on its bytes are those of a TLS connection with a client.
+    ///
+    /// # Errors
+    /// The settings contradict themselves.
+    pub(super) fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> io::Result<()> {
+        self.tls = Some(Box::new(TlsSide::accept(Arc::clone(config))?));
+        Ok(())
+    }
+
+    /// From here on its bytes are those of a TLS connection to the server `host`.
+    ///
+    /// # Errors
+    /// Nothing that a certificate could be for is known of the server.
+    pub(super) fn start_tls(&mut self, connector: &Connector, host: &str) -> io::Result<()> {
+        let side = connector.connect(host).map_err(|failure| io::Error::other(failure.message))?;
+        self.tls = Some(Box::new(side));
+        Ok(())
+    }
+
+    /// Is its TLS handshake still going on?
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// TLS, if it has that.
+    pub(super) fn tls(&self) -> Option<&TlsSide> {
+        self.tls.as_deref()
+    }
+
+    /// Goes on with the TLS handshake. What a client sends behind it is read by that, and left for [`Stream::read`].
+    pub(super) fn handshake(&mut self, scratch: &mut Scratch) -> Handshake {
+        let Some(tls) = &mut self.tls else { return Handshake::Done };
+        if self.writable && tls.flush(&mut self.socket).is_err() {
+            return Handshake::Failed;
+        }
+        while tls.is_handshaking() {
+            if !self.readable {
+                return Handshake::Waits;
+            }
+            match tls.receive(&mut self.socket, scratch, &mut []) {
+                Ok(tls::Received::Plain(_)) => {}
+                Ok(tls::Received::Blocked) => self.readable = false,
+                Ok(tls::Received::Closed | tls::Received::Truncated) | Err(_) => return Handshake::Failed,
+            }
+        }
         Handshake::Done
     }
 
