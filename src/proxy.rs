@@ -20,6 +20,8 @@ mod event_loop;
 mod flow;
 mod greeting;
 pub mod handover;
+pub mod http;
+mod http_session;
 mod listen;
 pub mod plan;
 pub mod proxy_header;
@@ -252,4 +254,3 @@ impl Proxy {
         std::mem::take(&mut self.remarks)
     }
 }
-pub mod http;

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::access::Recorder;
 use super::flow::Supplies;
+use super::http_session::Pool;
 use super::proxy_header;
 use super::plan::{Listener, Target};
 use super::select::{Client, Tried, Why};
@@ -61,6 +62,8 @@ pub(super) struct Core {
     pub(super) pending: u32,
     /// Connections end as soon as they can.
     pub(super) draining: bool,
+    /// Connections to servers that wait for requests.
+    pub(super) pool: Pool,
     /// Where lines of the access log go.
     pub(super) recorder: Option<Recorder>,
 }
@@ -117,7 +120,11 @@ impl Core {
         }
     }
 
-    fn connect(&mut self, key: usize, listener: &Listener, peer: &Peer, target: &Target) -> io::Result<(usize, bool)> {
+    /// Begins to connect to `target`; the stream, and whether it is connected already.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn connect(&mut self, key: usize, listener: &Listener, peer: &Peer, target: &Target) -> io::Result<(usize, bool)> {
         let socket = open(&target.address)?;
         if let Some(address) = target.address.as_socket() {
             if listener.config.transparent
@@ -142,8 +149,29 @@ impl Core {
         Ok((stream, connected))
     }
 
+    /// A connection to a server is there: what comes before anything else on it. `client` is the client's stream.
+    pub(super) fn begin_upstream(
+        &mut self,
+        stream: usize,
+        listener: &Listener,
+        peer: &Peer,
+        client: usize,
+        target: &Target,
+    ) {
+        self.streams[stream].writable = true;
+        if let Some(version) = listener.config.send_proxy {
+            let header = self.proxy_header(version, peer, client);
+            // It goes in front of everything, TLS included; a new connection always has room for it.
+            let _ = self.streams[stream].write_raw(&header);
+        }
+        if let Some(tls) = &listener.backend_tls {
+            // What goes wrong shows itself when bytes move.
+            let _ = self.streams[stream].start_tls(tls, &target.host);
+        }
+    }
+
     /// The PROXY header that tells a server of the client behind `stream`.
-    pub(super) fn proxy_header(&self, version: ProxyHeader, peer: &Peer, stream: usize) -> Vec<u8> {
+    fn proxy_header(&self, version: ProxyHeader, peer: &Peer, stream: usize) -> Vec<u8> {
         let local = || self.streams[stream].socket().local_addr().ok().and_then(|address| address.as_socket());
         let mut header = Vec::new();
         proxy_header::write(version, peer.address, peer.local.or_else(local), &mut header);

@@ -16,13 +16,14 @@ use tracing::error;
 
 use super::core::{Core, Peer};
 use super::greeting::Greeting;
+use super::http_session::{Http, Pool};
 use super::plan::{Listener, Plan};
 use super::relay::{Fate, Relay};
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
 use super::tls::Scratch;
-use super::wheel::{Entry, Tick, Wheel};
+use super::wheel::{Entry, TICK, Tick, Wheel};
 use crate::os;
 
 /// Who has something for the loop to do.
@@ -31,6 +32,8 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
 /// Bytes that are read at a time.
 const SCRATCH: usize = 128 * 1024;
+/// Ticks between two looks at connections that wait.
+const SWEEP: Tick = 10;
 /// How long accepting pauses when there is no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,6 +51,7 @@ pub(super) enum Order {
 pub(super) enum Session {
     Greeting(Box<Greeting>),
     Relay(Box<Relay>),
+    Http(Box<Http>),
 }
 
 /// A session and its place on the wheel.
@@ -77,6 +81,10 @@ pub(super) struct EventLoop {
     /// Until when nothing is accepted.
     paused: Option<Instant>,
     stopped: bool,
+    /// When connections to servers that wait were last looked at.
+    swept: Tick,
+    /// How long they may wait.
+    reuse: Tick,
 }
 
 impl EventLoop {
@@ -92,16 +100,17 @@ impl EventLoop {
             streams: Slab::new(),
             gone: Vec::new(),
             wheel: Wheel::new(now),
-            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], pipes: Vec::new(), tls: Scratch::new(), splice: true },
+            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], buffers: Vec::new(), pipes: Vec::new(), tls: Scratch::new(), splice: true },
             now,
             tick: 0,
             again: Vec::new(),
             pending: 0,
             draining: false,
+            pool: Pool::default(),
             recorder: None,
         };
         let (listeners, sessions) = (Slab::new(), Slab::new());
-        Ok(EventLoop { poll, core, listeners, sessions, serial: 0, orders, paused: None, stopped: false })
+        Ok(EventLoop { poll, core, listeners, sessions, serial: 0, orders, paused: None, stopped: false, swept: 0, reuse: 0 })
     }
 
     /// Runs until told to stop, or until it is drained.
@@ -129,6 +138,7 @@ impl EventLoop {
             for (tick, entry) in due.drain(..) {
                 self.look(tick, entry);
             }
+            self.expire_idle();
             for key in self.core.gone.drain(..) {
                 self.core.streams.remove(key);
             }
@@ -143,6 +153,18 @@ impl EventLoop {
         }
     }
 
+    /// Closes connections to servers that have waited too long.
+    fn expire_idle(&mut self) {
+        if self.core.pool.is_empty() || self.core.tick < self.swept + SWEEP {
+            return;
+        }
+        self.swept = self.core.tick;
+        let limit = self.core.tick.saturating_sub(self.reuse);
+        let mut expired = Vec::new();
+        self.core.pool.expire(limit, &mut expired);
+        expired.into_iter().for_each(|key| self.core.close(key));
+    }
+
     fn timeout(&self) -> Option<Duration> {
         if !self.core.again.is_empty() {
             return Some(Duration::ZERO);
@@ -153,7 +175,8 @@ impl EventLoop {
             None => waiting.then_some(Duration::ZERO),
         };
         let wheel = self.core.wheel.until_next(Instant::now());
-        accept.into_iter().chain(wheel).min()
+        let sweep = (!self.core.pool.is_empty()).then_some(TICK * SWEEP as u32);
+        accept.into_iter().chain(wheel).chain(sweep).min()
     }
 
     fn handle(&mut self, event: &Event) {
@@ -172,6 +195,11 @@ impl EventLoop {
         stream.note(event);
         match stream.owner {
             Owner::Session(session, side) => self.run_session(session, Some(side)),
+            // Whoever speaks without being asked, or closes, is of no use any more.
+            Owner::Idle(server) if stream.readable => {
+                self.core.pool.remove(server, key);
+                self.core.close(key);
+            }
             Owner::Idle(_) | Owner::Gone => {}
         }
     }
@@ -291,6 +319,7 @@ impl EventLoop {
     fn adopt(&mut self, plan: &Plan, sockets: Vec<(usize, Socket)>) {
         if let Some(settings) = plan.listeners.first().map(|listener| &listener.settings) {
             self.core.supplies.splice = settings.tcp.splice;
+            self.reuse = super::relay::ticks(settings.timeouts.reuse);
         }
         let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
         for key in places {
@@ -343,8 +372,9 @@ impl EventLoop {
 
 impl Session {
     /// Does what it can; `None`: it is over.
-    fn ready(self, core: &mut Core, key: usize, side: Option<Side>) -> Option<Session> {
+    pub(super) fn ready(self, core: &mut Core, key: usize, side: Option<Side>) -> Option<Session> {
         match self {
+            Session::Http(http) => http.ready(core, side),
             Session::Greeting(greeting) => greeting.ready(core, key),
             Session::Relay(mut relay) => match relay.ready(core, side) {
                 Fate::Lives => Some(Session::Relay(relay)),
@@ -355,6 +385,7 @@ impl Session {
 
     fn look(self, core: &mut Core, key: usize) -> Option<Session> {
         match self {
+            Session::Http(http) => http.look(core),
             Session::Greeting(greeting) => greeting.look(core, key),
             Session::Relay(mut relay) => match relay.look(core) {
                 Fate::Lives => Some(Session::Relay(relay)),
@@ -367,6 +398,7 @@ impl Session {
         match self {
             Session::Greeting(greeting) => greeting.deadline(core),
             Session::Relay(relay) => relay.deadline(core),
+            Session::Http(http) => http.deadline(core),
         }
     }
 
@@ -375,6 +407,7 @@ impl Session {
         match self {
             Session::Greeting(greeting) => greeting.cut(core),
             Session::Relay(mut relay) => relay.cut(core),
+            Session::Http(http) => http.cut(core),
         }
     }
 }

@@ -22,6 +22,8 @@ const MOST_ROUNDS: usize = 32;
 pub(super) struct Supplies {
     /// What is read goes here first.
     pub(super) scratch: Vec<u8>,
+    /// Memory for what waits.
+    pub(super) buffers: Vec<Vec<u8>>,
     /// Pipes with nothing in them.
     pub(super) pipes: Vec<Pipe>,
     /// Buffers of TLS.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::core::{Core, Peer};
 use super::event_loop::Session;
+use super::http_session::Http;
 use super::plan::Listener;
 use super::proxy_header::{self, Step};
 use super::refusal;
@@ -153,8 +154,8 @@ impl Greeting {
     /// Nothing comes before any more.
     fn serve(self, core: &mut Core, key: usize) -> Option<Session> {
         let Greeting { listener, client, peer, admitted, .. } = self;
-        match &listener.config.mode {
-            Mode::Stream | Mode::Http(_) => {}
+        if matches!(listener.config.mode, Mode::Http(_)) {
+            return Http::begin(core, key, listener, (client, peer), admitted);
         }
         match Relay::begin(core, key, Arc::clone(&listener), (client, peer), admitted) {
             Ok(relay) => Some(Session::Relay(Box::new(relay))),

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use socket2::Socket;
 
+use super::http::Refusal;
 use super::plan::Listener;
 use super::select::Why;
 use crate::config::proxy::Mode;
@@ -13,34 +14,18 @@ use crate::config::proxy::Mode;
 pub(super) fn turn_away(socket: &Socket, listener: &Listener, why: Why) {
     if matches!(listener.config.mode, Mode::Http(_)) && listener.tls.is_none() {
         // A new connection has room for so much, and who does not read it has gone.
+        let mut response = Vec::new();
+        refusal(why).response(false, &mut response);
         let mut writer: &Socket = socket;
-        let _ = writer.write(response(why));
+        let _ = writer.write(&response);
     }
     let _ = socket.shutdown(std::net::Shutdown::Write);
 }
 
-/// The response of HTTP that says so.
-pub(super) fn response(why: Why) -> &'static [u8] {
+/// What HTTP says of it.
+pub(super) fn refusal(why: Why) -> Refusal {
     match why {
-        Why::Denied => {
-            b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 14\r\nConnection: close\r\n\r\nNot permitted\n"
-        }
-        _ => {
-            b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 34\r\nConnection: close\r\nRetry-After: 5\r\n\r\nNo server can serve this just now\n"
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_lengths_are_those_of_the_bodies() {
-        for why in [Why::Denied, Why::Full] {
-            let text = std::str::from_utf8(response(why)).unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{text}");
-        }
+        Why::Denied => Refusal::new(403, "you are not permitted to use this server"),
+        _ => Refusal::new(503, "no server can serve this just now"),
     }
 }

@@ -103,6 +103,40 @@ impl Relay {
         Ok(relay)
     }
 
+    /// What two that have agreed on another protocol say from now on.
+    pub(super) fn of_tunnel(
+        core: &Core,
+        key: usize,
+        listener: Arc<Listener>,
+        (client, peer): (usize, Peer),
+        (server, engaged): (usize, Engaged),
+        admitted: Admitted,
+    ) -> Relay {
+        Relay {
+            key,
+            listener,
+            peer,
+            client,
+            server,
+            phase: Phase::Relaying,
+            up: Flow::new(),
+            down: Flow::new(),
+            engaged: Some(engaged),
+            began: core.now,
+            connected: Some(Duration::ZERO),
+            last: core.tick,
+            kept_alive: false,
+            why: access::End::Closed,
+            _admitted: admitted,
+        }
+    }
+
+    /// Puts `up` and `down`, which have been read already, before what comes.
+    pub(super) fn put_first(&mut self, up: &[u8], down: &[u8]) {
+        self.up.put_first(up);
+        self.down.put_first(down);
+    }
+
     /// One of its streams may have something to read, or room to write.
     pub(super) fn ready(&mut self, core: &mut Core, side: Option<Side>) -> Fate {
         self.last = core.tick;
@@ -172,16 +206,7 @@ impl Relay {
         server.made.fetch_add(1, Relaxed);
         self.connected = Some(core.now - self.began);
         self.listener.served(&self.peer.client(), server.id, core.now);
-        core.streams[self.server].writable = true;
-        if let Some(version) = self.listener.config.send_proxy {
-            let header = core.proxy_header(version, &self.peer, self.client);
-            // It goes in front of everything, TLS included; a new connection always has room for it.
-            let _ = core.streams[self.server].write_raw(&header);
-        }
-        if let Some(tls) = &self.listener.backend_tls {
-            // What goes wrong shows itself when bytes move.
-            let _ = core.streams[self.server].start_tls(tls, &dialing.target.host);
-        }
+        core.begin_upstream(self.server, &self.listener, &self.peer, self.client, &dialing.target);
     }
 
     /// The server could not be connected to: another one.

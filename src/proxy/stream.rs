@@ -314,6 +314,8 @@ impl Stream {
                 Ok(tls::Received::Closed | tls::Received::Truncated) | Err(_) => return Handshake::Failed,
             }
         }
+        // What came behind it is there, and not told again.
+        self.readable = true;
         Handshake::Done
     }
 

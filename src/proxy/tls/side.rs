@@ -139,7 +139,8 @@ impl TlsSide {
         into: &mut [u8],
     ) -> io::Result<Received> {
         let held = self.held.take(into);
-        if held > 0 || into.is_empty() {
+        // With no room for plaintext it goes on with the handshake alone.
+        if held > 0 || (into.is_empty() && !self.is_handshaking()) {
             return Ok(Received::Plain(held));
         }
         loop {
