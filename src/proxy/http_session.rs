@@ -322,8 +322,6 @@ impl Http {
                     at += consumed;
                     self.engage(core)?;
                 }
-                // A body is read once there is somebody to send it to.
-                Step::Body { .. } | Step::Trailer { .. } if !self.upstream.is_connected() => break,
                 Step::Body { raw } | Step::Trailer { raw } => {
                     let body = &rest[..raw];
                     at += raw;
