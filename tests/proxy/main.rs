@@ -1,4 +1,5 @@
 //! The proxy in this process, with real sockets on loopback.
 
+mod datagrams;
 mod harness;
 mod relay;
