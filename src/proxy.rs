@@ -16,6 +16,7 @@
 
 pub mod access;
 mod core;
+pub mod datagram;
 mod event_loop;
 mod flow;
 mod greeting;
@@ -62,6 +63,7 @@ pub struct Proxy {
     plan: Arc<Plan>,
     acceptors: Acceptors,
     loops: Vec<Loop>,
+    datagrams: datagram::Loops,
     /// Sockets that were opened, and not yet given to the loops: for each loop, by the listeners' places.
     opened: Vec<Vec<(usize, Socket)>>,
     trouble: Receiver<Trouble>,
@@ -107,7 +109,16 @@ impl Proxy {
         };
         let all: Vec<usize> = (0..plan.listeners.len()).collect();
         let opened = listen::open(&plan, &all, threads)?;
-        Ok(Proxy { shared, plan: Arc::new(plan), acceptors, loops: Vec::new(), opened, trouble, remarks })
+        Ok(Proxy {
+            shared,
+            plan: Arc::new(plan),
+            acceptors,
+            loops: Vec::new(),
+            datagrams: datagram::Loops::default(),
+            opened,
+            trouble,
+            remarks,
+        })
     }
 
     /// Serves.
@@ -117,7 +128,9 @@ impl Proxy {
     pub fn start(&mut self) -> Result<(), Failure> {
         let os_error =
             |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("an event loop of the proxy cannot begin: {e}"));
-        for (index, sockets) in std::mem::take(&mut self.opened).into_iter().enumerate() {
+        let (streams, datagrams) = listen::divide(&self.plan, std::mem::take(&mut self.opened));
+        self.datagrams.adopt(&self.shared, &self.plan, datagrams).map_err(os_error)?;
+        for (index, sockets) in streams.into_iter().enumerate() {
             let poll = Poll::new().map_err(os_error)?;
             let waker = Waker::new(poll.registry(), event_loop::WAKER).map_err(os_error)?;
             let (orders, receiver) = unbounded();
@@ -155,7 +168,11 @@ impl Proxy {
         self.plan = prepared.plan;
         self.acceptors = prepared.acceptors;
         self.remarks.extend(prepared.remarks);
-        for (one, sockets) in self.loops.iter().zip(prepared.sockets) {
+        let (streams, datagrams) = listen::divide(&self.plan, prepared.sockets);
+        if let Err(e) = self.datagrams.adopt(&self.shared, &self.plan, datagrams) {
+            self.shared.tell(Trouble::Short(format!("no event loop for datagrams: {e}")));
+        }
+        for (one, sockets) in self.loops.iter().zip(streams) {
             one.give(Order::Plan(Arc::clone(&self.plan), sockets));
         }
     }
@@ -216,16 +233,18 @@ impl Proxy {
     /// Accepts no more; what there is goes on.
     pub fn drain(&self) {
         self.loops.iter().for_each(|one| one.give(Order::Drain));
+        self.datagrams.drain();
     }
 
     /// Has everything ended, after [`Proxy::drain`]?
     pub fn is_over(&self) -> bool {
-        self.loops.iter().all(|one| one.thread.as_ref().is_none_or(JoinHandle::is_finished))
+        self.datagrams.is_over() && self.loops.iter().all(|one| one.thread.as_ref().is_none_or(JoinHandle::is_finished))
     }
 
     /// Ends everything, now.
     pub fn stop(&mut self) {
         self.loops.iter().for_each(|one| one.give(Order::Stop));
+        self.datagrams.stop();
         for one in &mut self.loops {
             if let Some(thread) = one.thread.take() {
                 // What went wrong has been said by the panic.

@@ -24,7 +24,7 @@ pub fn all(balancer: &Balancer) -> Vec<String> {
 pub fn proxied(proxy: &Proxy) -> Vec<String> {
     let shared = proxy.shared();
     let n = |counter: &AtomicU64| counter.load(Relaxed);
-    let totals = &shared.totals;
+    let (totals, datagrams) = (&shared.totals, &shared.datagrams);
     let mut lines = vec![
         format!(
             "proxy: {} connections of clients, {} accepted, {} turned away; accepting paused {} times",
@@ -34,13 +34,22 @@ pub fn proxied(proxy: &Proxy) -> Vec<String> {
             n(&totals.pauses)
         ),
         format!(
-            "proxy: {} requests, {} bad; {} TLS handshakes and {} PROXY headers failed; {} datagrams, {} dropped",
+            "proxy: {} requests, {} bad; {} TLS handshakes and {} PROXY headers failed",
             n(&totals.requests),
             n(&totals.bad_requests),
             n(&totals.bad_handshakes),
-            n(&totals.bad_headers),
-            n(&totals.datagrams),
-            n(&totals.datagrams_dropped)
+            n(&totals.bad_headers)
+        ),
+        format!(
+            "proxy: {} clients with datagrams, {} forgotten for others; {} datagrams ({} bytes) to servers, {} ({} bytes) to \
+             clients, {} dropped",
+            datagrams.clients(),
+            n(&datagrams.evicted),
+            n(&datagrams.to_servers),
+            n(&datagrams.bytes_to_servers),
+            n(&datagrams.to_clients),
+            n(&datagrams.bytes_to_clients),
+            datagrams.all_dropped()
         ),
     ];
     lines.extend(proxy.plan().servers.iter().map(|server| {

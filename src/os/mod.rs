@@ -105,6 +105,7 @@ pub struct Kept {
     pub low_ports: bool,
 }
 
+mod datagrams;
 mod ifname;
 mod interface;
 mod mapping;
@@ -114,6 +115,7 @@ mod setup;
 mod stream;
 mod vnet;
 
+pub use datagrams::{DATAGRAM_ROOM, Datagrams, Local, MOST_DATAGRAMS, tell_local};
 pub use interface::Interface;
 pub use mapping::map_file;
 pub use process::{Boot, Pidfile, boot, change_root, daemonize, end_on_broken_pipe, give, random_key, user};

@@ -204,7 +204,7 @@ fn open(address: &SockAddr) -> io::Result<Socket> {
 }
 
 /// Is it this host that has no room, rather than the server that does not serve?
-fn is_own_fault(error: &io::Error) -> bool {
+pub(super) fn is_own_fault(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(

@@ -13,6 +13,9 @@ use crate::config::proxy::{Address, TransportProtocol};
 use crate::failure::{Failure, Sysexit};
 use crate::os;
 
+/// For each event loop the sockets, by the listeners' places.
+pub(super) type Opened = Vec<Vec<(usize, Socket)>>;
+
 /// Opens what the listeners of `plan` at these `places` listen on, for `loops` event loops: for each of them the sockets,
 /// by the listeners' places.
 ///
@@ -22,9 +25,6 @@ pub(super) fn open(plan: &Plan, places: &[usize], loops: usize) -> Result<Vec<Ve
     let mut all: Vec<Vec<(usize, Socket)>> = (0..loops).map(|_| Vec::new()).collect();
     for &place in places {
         let listener = &plan.listeners[place];
-        if listener.config.transport == TransportProtocol::Udp {
-            continue;
-        }
         let sockets = sockets(listener, loops).map_err(|e| refused(listener, &e))?;
         for (one, socket) in all.iter_mut().zip(sockets) {
             one.push((place, socket));
@@ -33,7 +33,18 @@ pub(super) fn open(plan: &Plan, places: &[usize], loops: usize) -> Result<Vec<Ve
     Ok(all)
 }
 
+/// Of sockets that were opened: those for connections, and those for datagrams.
+pub(super) fn divide(plan: &Plan, sockets: Vec<Vec<(usize, Socket)>>) -> (Opened, Opened) {
+    let is_stream = |(place, _): &(usize, Socket)| {
+        plan.listeners.get(*place).is_none_or(|listener| listener.config.transport == TransportProtocol::Tcp)
+    };
+    sockets.into_iter().map(|one| one.into_iter().partition(is_stream)).unzip()
+}
+
 fn sockets(listener: &Listener, loops: usize) -> io::Result<Vec<Socket>> {
+    if listener.config.transport == TransportProtocol::Udp {
+        return super::datagram::open(listener, loops);
+    }
     match &listener.config.address {
         Address::Unix(path) => {
             let socket = unix(path, listener)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use super::datagram::Tally;
 use super::server::Server;
 
 /// Counters, of all listeners together.
@@ -27,10 +28,6 @@ pub struct Totals {
     pub bad_headers: AtomicU64,
     /// How often accepting had to pause, for want of descriptors.
     pub pauses: AtomicU64,
-    /// Datagrams from clients.
-    pub datagrams: AtomicU64,
-    /// Datagrams that were dropped.
-    pub datagrams_dropped: AtomicU64,
 }
 
 /// What the main thread is told.
@@ -57,6 +54,8 @@ pub struct Shared {
     connections: AtomicU32,
     /// Counters.
     pub totals: Totals,
+    /// Counters of datagrams.
+    pub datagrams: Tally,
     servers: Mutex<Servers>,
     trouble: Sender<Trouble>,
 }
@@ -74,6 +73,7 @@ impl Shared {
             epoch: now,
             connections: AtomicU32::new(0),
             totals: Totals::default(),
+            datagrams: Tally::default(),
             servers: Mutex::new(Servers::default()),
             trouble,
         }

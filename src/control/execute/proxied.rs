@@ -12,6 +12,7 @@ use crate::balancer::Balancer;
 use crate::config::{Config, Which};
 use crate::failure::Failure;
 use crate::proxy::Proxy;
+use crate::proxy::datagram::Reason;
 use crate::proxy::server::{Server, Wanted};
 use crate::stats;
 
@@ -169,7 +170,7 @@ fn servers(config: &Config, proxy: &Proxy) -> Answer {
 }
 
 fn json(config: &Config, proxy: &Proxy) -> Value {
-    let totals = &proxy.shared().totals;
+    let (totals, datagrams) = (&proxy.shared().totals, &proxy.shared().datagrams);
     json!({
         "listeners": config.proxy.listeners.iter().map(|listener| listener.setting()).collect::<Vec<_>>(),
         "connections": proxy.shared().connections(),
@@ -180,8 +181,17 @@ fn json(config: &Config, proxy: &Proxy) -> Value {
         "bad_handshakes": totals.bad_handshakes.load(Relaxed),
         "bad_headers": totals.bad_headers.load(Relaxed),
         "pauses": totals.pauses.load(Relaxed),
-        "datagrams": totals.datagrams.load(Relaxed),
-        "datagrams_dropped": totals.datagrams_dropped.load(Relaxed),
+        "datagrams": json!({
+            "clients": datagrams.clients(),
+            "clients_begun": datagrams.begun.load(Relaxed),
+            "clients_evicted": datagrams.evicted.load(Relaxed),
+            "to_servers": datagrams.to_servers.load(Relaxed),
+            "bytes_to_servers": datagrams.bytes_to_servers.load(Relaxed),
+            "to_clients": datagrams.to_clients.load(Relaxed),
+            "bytes_to_clients": datagrams.bytes_to_clients.load(Relaxed),
+            "dropped": Reason::ALL.iter().map(|&reason| (reason.to_string(), datagrams.dropped(reason).into()))
+                .collect::<serde_json::Map<String, Value>>(),
+        }),
         "servers": proxy.plan().servers.iter().map(|server| server_json(server)).collect::<Value>(),
     })
 }

@@ -6,6 +6,7 @@ pub(super) mod detach;
 mod gateways;
 mod ingress;
 pub(super) mod link;
+pub(super) mod local_address;
 mod membership;
 pub(super) mod offloads;
 mod packet;

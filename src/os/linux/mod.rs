@@ -6,6 +6,7 @@ mod filter;
 mod gateways;
 mod ingress;
 pub(super) mod link;
+pub(super) mod local_address;
 mod membership;
 pub(super) mod offloads;
 mod peer;

@@ -1,0 +1,72 @@
+//! The threads of the event loops for datagrams.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::unbounded;
+use mio::{Poll, Waker};
+use socket2::Socket;
+
+use super::DatagramLoop;
+use crate::proxy::Loop;
+use crate::proxy::event_loop::{Order, WAKER};
+use crate::proxy::plan::Plan;
+use crate::proxy::shared::Shared;
+
+/// All of them. There are none until there is a listener for datagrams.
+#[derive(Default)]
+pub(in crate::proxy) struct Loops(Vec<Loop>);
+
+impl Loops {
+    /// Serves by `plan`, with these new sockets, for each loop by the listeners' places; the first that there are begin as
+    /// many loops.
+    ///
+    /// # Errors
+    /// The system has no room for the loops.
+    pub(in crate::proxy) fn adopt(
+        &mut self,
+        shared: &Arc<Shared>,
+        plan: &Arc<Plan>,
+        sockets: Vec<Vec<(usize, Socket)>>,
+    ) -> io::Result<()> {
+        if self.0.is_empty() && sockets.iter().any(|one| !one.is_empty()) {
+            self.0 = (0..sockets.len()).map(|index| begin(index, shared)).collect::<io::Result<_>>()?;
+        }
+        let mut sockets = sockets.into_iter();
+        for one in &self.0 {
+            one.give(Order::Plan(Arc::clone(plan), sockets.next().unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more from clients; what servers answer still goes to them.
+    pub(in crate::proxy) fn drain(&self) {
+        self.0.iter().for_each(|one| one.give(Order::Drain));
+    }
+
+    /// Has everything ended, after [`Loops::drain`]?
+    pub(in crate::proxy) fn is_over(&self) -> bool {
+        self.0.iter().all(|one| one.thread.as_ref().is_none_or(JoinHandle::is_finished))
+    }
+
+    /// Ends everything, now.
+    pub(in crate::proxy) fn stop(&mut self) {
+        self.0.iter().for_each(|one| one.give(Order::Stop));
+        for one in &mut self.0 {
+            if let Some(thread) = one.thread.take() {
+                // What went wrong has been said by the panic.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn begin(index: usize, shared: &Arc<Shared>) -> io::Result<Loop> {
+    let poll = Poll::new()?;
+    let waker = Waker::new(poll.registry(), WAKER)?;
+    let (orders, receiver) = unbounded();
+    let datagrams = DatagramLoop::new(poll, Arc::clone(shared), receiver)?;
+    let thread = thread::Builder::new().name(format!("datagrams {index}")).spawn(move || datagrams.run())?;
+    Ok(Loop { orders, waker, thread: Some(thread) })
+}
