@@ -187,7 +187,10 @@ const FILES: &[(&str, &[&str])] = &[
     ("+[[backend]]\nhost = ¶\"127.0.0.1\"", &["not the address of one host", "a proxy does not"]),
     ("+[[backend]]\npath = ¶\"/run/x\"", &["is a Unix socket", "a proxy does not"]),
     ("+[[backend]]\nhost = ¶\"127.0.0.1\"\nport = 80\nname = \"near\"", &["not the address of one host"]),
-    ("pidfile = \"/run/x\"\n+[proxy]\nhandover = ¶\"/run/x\"", &["both pidfile and proxy handover"]),
+    (
+        "+[proxy]\nhandover = ¶\"/run/x\"\n[proxy.access-log]\ntarget = \"/run/x\"",
+        &["both proxy access-log and proxy handover"],
+    ),
     ("control = [¶\"127.0.0.1:8888\"]\n+", &["access list", "control_acl 1", "Unix socket"]),
     ("pidfile = \"/run/x\"\nflow-file = ¶\"/run/x\"\n+", &["both pidfile and flow-file"]),
 ];
