@@ -74,6 +74,62 @@ fn check_says_what_would_be_done_wherever_the_words_stand() {
 }
 
 #[test]
+fn without_an_interface_the_words_are_a_listener_and_its_servers() {
+    for (line, expected) in [
+        (
+            "127.0.0.1:8080 127.0.0.1:8001 127.0.0.1:8002:5:9:3:1",
+            &[
+                "proxy: 1 listener, 2 backends",
+                "listener 127.0.0.1:8080 (tcp): serves everybody\n",
+                "backend 0 127.0.0.1:8001\n",
+                "backend 1 127.0.0.1:8002, weight 3, 5 connections, 9 at most, priority 1\n",
+                "selection roundrobin: one after the other; 65536 clients are remembered",
+                "check: none",
+            ][..],
+        ),
+        (
+            "-U -h -r 53 10.0.0.11",
+            &[
+                "listener 0.0.0.0:53, every IPv4 address (udp)",
+                "listener [::]:53, every IPv6 address (udp)",
+                "selection hash: by a hash of the client's address; clients are not remembered",
+                "UDP: 20000 clients at most",
+            ],
+        ),
+        (
+            "-H --forwarded -E a.pem -K a.key -G c.pem -R -s -T 60 --backend-tls=verify 10.0.0.2:443 10.0.0.11",
+            &[
+                "http with X-Forwarded-For and -Proto, Forwarded (clients' own replaced)",
+                "TLS 1.2 to 1.3 with the certificate a.pem, clients need one, too",
+                "TLS to servers, verified",
+                "clients are remembered, for 60 s; whose server cannot serve is refused",
+            ],
+        ),
+        (
+            "-i eth0 -r 10.0.0.100 10.0.0.11 --listen 127.0.0.1:80 --transparent -l syslog --log-layout json",
+            &[
+                "eth0: 1 virtual address, 1 backend",
+                "vip 10.0.0.100 (tcp+udp)",
+                "listener 127.0.0.1:80 (tcp): serves everybody; transparent",
+                "the client's address and port",
+                "clients are not remembered",
+                "the access log (json) goes to syslog",
+            ],
+        ),
+        (
+            "/run/l /run/s 10.0.0.11:80 -a -P",
+            &["listener /run/l (tcp)", "backend 0 /run/s\n", "warning: -a has no effect"],
+        ),
+    ] {
+        let checked = pen_dsr(&format!("check {line}"));
+        assert_eq!(checked.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&checked.stderr));
+        for part in expected {
+            assert!(stdout(&checked).contains(part), "{line}: {part}: {}", stdout(&checked));
+        }
+    }
+}
+
+#[test]
 fn commands_that_cannot_be_given_say_why() {
     for (line, code, words) in [
         ("ctl", 64, "COMMAND"),
@@ -123,7 +179,7 @@ fn explain_takes_its_configuration_from_a_file_too() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for line in ["--help", "-h", "--version"] {
+    for line in ["--help", "-h", "check -h", "explain --help", "--version"] {
         let output = pen_dsr(line);
         assert!(output.status.success() && !output.stdout.is_empty(), "{line}");
     }

@@ -9,6 +9,8 @@ mod example;
 mod noise;
 #[path = "config/order.rs"]
 mod order;
+#[path = "config/proxies.rs"]
+mod proxies;
 #[path = "config/round_trip.rs"]
 mod round_trip;
 #[path = "config/wrong.rs"]

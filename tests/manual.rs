@@ -31,6 +31,8 @@ fn options(help: &str) -> BTreeSet<String> {
     let listed = help.lines().filter(|line| line.len() - line.trim_start().len() <= 6);
     let words = listed.filter(|line| line.trim_start().starts_with('-')).flat_map(str::split_whitespace);
     let is_name = |c: char| c == '-' || c.is_ascii_alphanumeric();
+    // One whose value may be left out is written --backend-tls[=<verify>].
+    let words = words.map(|word| word.split('[').next().unwrap_or_default());
     let names = words.filter(|word| word.starts_with('-')).map(|word| word.trim_end_matches(|c: char| !is_name(c)));
     names.filter(|name| name.len() > 1).map(str::to_owned).collect()
 }

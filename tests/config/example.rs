@@ -100,20 +100,20 @@ fn what_is_commented_out_can_be_taken() {
     let lists = ["#1 = [", "#2 = ["];
     // Tables that are commented out as a whole, each key with all of the others.
     let groups = ["[[listen", "[listen", "[proxy.access-log]"];
-    let group = |line: &str| -> Option<&str> {
-        let mut heads = EXAMPLE.lines().take_while(|other| *other != line).chain([line]).collect::<Vec<_>>();
-        heads.retain(|line| line.trim_start_matches('#').starts_with('['));
-        let head = heads.pop()?.strip_prefix('#')?;
+    let group = |at: usize| -> Option<&str> {
+        let mut before = EXAMPLE.lines().take(at + 1).collect::<Vec<_>>().into_iter().rev();
+        let head = before.find(|line| line.trim_start_matches('#').starts_with('['))?.strip_prefix('#')?;
         groups.iter().find(|group| head.starts_with(*group)).map(|group| group.trim_matches(['[', ']']))
     };
-    let in_group: Vec<Option<&str>> = EXAMPLE.lines().map(group).collect();
+    let of_groups: Vec<Option<&str>> = (0..EXAMPLE.lines().count()).map(group).collect();
     let mut tried = 0;
-    for line in EXAMPLE.lines().filter(|line| line.starts_with('#') && !line.starts_with("# ")) {
-        let whole = group(line);
+    let commented = |(_, line): &(usize, &str)| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
+    for (at, line) in EXAMPLE.lines().enumerate().filter(commented) {
+        let whole = of_groups[at];
         let kind =
             ["http", "udp", "dns"].into_iter().find(|kind| whole.is_none() && line.contains(&format!("# of {kind}")));
         let mut text = String::new();
-        for (other, of) in EXAMPLE.lines().zip(&in_group) {
+        for (number, (other, of)) in EXAMPLE.lines().zip(&of_groups).enumerate() {
             if whole.is_some() && *of == whole {
                 text += other.strip_prefix('#').filter(|bare| !bare.starts_with(' ')).unwrap_or(other);
                 text.push('\n');
@@ -127,7 +127,7 @@ fn what_is_commented_out_can_be_taken() {
             let with_it = names
                 || (tarpit
                     && (other.starts_with("#[tarpit]") || other.starts_with("#acl") || other.starts_with("#rate")));
-            text += if other == line || list || with_it { other.trim_start_matches('#') } else { other };
+            text += if number == at || list || with_it { other.trim_start_matches('#') } else { other };
             text.push('\n');
             if other == "[acl]" {
                 text += "3 = [\"permit 10.99.0.0/16\"]\n";
@@ -139,7 +139,7 @@ fn what_is_commented_out_can_be_taken() {
             }
             text = text.replace("check = \"link\"", &format!("check = \"{kind}\""));
             if kind == "dns" {
-                text = text.replace("#name = ", "name = ");
+                text = text.replace("#name = \"www.example.org\"   # of dns", "name = \"www.example.org\"   # of dns");
             }
         } else if line == "#[[backend]]" || line.starts_with("#path = \"/run") {
             // A server at a Unix socket, beside a listener instead of the VIP.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use pen_dsr::config::cli::Cli;
+use pen_dsr::config::proxy::{ListenConfig, Method, Mode};
 use pen_dsr::config::{self, ControlAddress, Lookup, WhenEmpty};
 use pen_dsr::failure::Sysexit;
 use pen_dsr::lb::Protocols;
@@ -142,6 +143,56 @@ fn files_of_pen_are_read_and_what_has_no_effect_is_remarked() {
 }
 
 #[test]
+fn files_of_pen_have_their_effect_on_the_proxy() {
+    let folder = Folder::new();
+    let pens = "acl 0 permit all\nblacklist 31\nclient_acl 0\nconn_max 500\nhash\nhttp\nroundrobin\n\
+        server 0 acl 0 address 10.0.0.11 port 80 max 3 hard 5 weight 2 prio 1\nstubborn\ntimeout 6\ntracking 7\n\
+        tcp_fastclose both\nno block\n";
+    let file = folder.file("pen.cfg", pens);
+    let loaded = loaded(&["80", "be1", "-F", file.to_str().unwrap()]).unwrap();
+    let (balance, proxy) = (&loaded.config.balance, &loaded.config.proxy);
+    let backend = &balance.backends[0];
+    assert_eq!((backend.port, backend.soft, backend.hard, backend.prio, backend.acl), (80, 3, 5, 1, Some(0)));
+    assert_eq!(proxy.selection.method, Method::Hash);
+    assert!(proxy.selection.stubborn && !proxy.selection.track && proxy.tcp.fastclose);
+    assert!(!balance.hash_port, "that is for Direct Server Return");
+    let times = [proxy.timeouts.blacklist, proxy.timeouts.connect, proxy.selection.tracking];
+    assert_eq!(times, [31, 6, 7].map(Duration::from_secs));
+    assert_eq!(proxy.limits.connections, 500);
+    assert!(proxy.listeners.iter().all(|listener| listener.mode != Mode::Stream));
+    assert_eq!(loaded.remarks.len(), 1, "{:?}", loaded.remarks);
+}
+
+#[test]
+fn words_are_a_listener_and_servers_where_no_segment_is_named() {
+    let folder = Folder::new();
+    let file = "[[listen]]\naddress = \"10.0.0.2:80\"\nmode = \"http\"\n[[backend]]\nhost = \"be1\"\nport = 81\n\
+        [[backend]]\nhost = \"be1\"\nport = 82\n[proxy.timeouts]\nconnect = 3\nidle = 4\n";
+    let path = folder.file("x.toml", file);
+    let path = path.to_str().unwrap();
+    let config = load(&["-c", path, "-t", "7", "--transparent", "8080", "be2:8001", "be2:8002"]);
+    let names: Vec<&str> = config.balance.backends.iter().map(|backend| backend.name.as_str()).collect();
+    assert_eq!(names, ["be1:81", "be1:82", "be2:8001", "be2:8002"]);
+    let listeners: Vec<String> = config.proxy.listeners.iter().map(ListenConfig::setting).collect();
+    assert_eq!(listeners, ["listen 10.0.0.2:80/tcp", "listen 0.0.0.0:8080/tcp", "listen [::]:8080/tcp"]);
+    let of_words: Vec<bool> = config.proxy.listeners.iter().map(|listener| listener.transparent).collect();
+    assert_eq!(of_words, [false, true, true], "options of listeners are those of the command line's");
+    assert_eq!(config.proxy.timeouts.connect, Duration::from_secs(7));
+    assert_eq!(config.proxy.timeouts.idle, Duration::from_secs(4));
+
+    // An interface, in the call or in the file, makes the first word a virtual address, and names stay hosts.
+    for words in [&["-i", "eth0"][..], &["-O", "dsr_if eth0"]] {
+        let config = load(&[words, &["10.0.0.100:80", "be1:80", "--listen", "8080"]].concat());
+        assert_eq!((config.balance.vips.len(), config.proxy.listeners.len()), (1, 2));
+        assert_eq!(config.balance.backends[0].name, "be1");
+    }
+    let with_interface = folder.file("y.toml", "interface = \"eth0\"\n");
+    let config = load(&["-c", with_interface.to_str().unwrap(), "10.0.0.100:80", "be1"]);
+    assert_eq!((config.balance.vips.len(), config.proxy.listeners.len()), (1, 0));
+    assert_eq!(load(&["--protocol", "all", "53", "be1"]).proxy.listeners.len(), 4, "TCP and UDP, IPv4 and IPv6");
+}
+
+#[test]
 fn loading_again_reads_the_files_again() {
     let folder = Folder::new();
     let file = folder.file("x.toml", FILE);
@@ -166,11 +217,18 @@ fn what_may_not_be_meant_is_remarked() {
         (&["be1", "-O", "acl 1 permit all"], "acl 1 is not used"),
         (&["be1", "-O", "acl 1 deny all", "-O", "client_acl 1"], "permits nobody"),
         (&["be1", "-X"], "nowhere to give one"),
+        (&["be1", "-s", "-S", "5"], "-S has no effect"),
+        (&["be1", "be2", "--listen", "80", "--selection", "prio"], "all have the same"),
+        (&["be1", "--listen", "80", "--trusted", "10.0.0.0/8"], "no listener reads HTTP"),
+        (&["fd00::1", "--listen", "10.0.0.2:80", "--transparent"], "no server is of its clients' family"),
     ] {
         let loaded = loaded(&[&["-i", "eth0", "10.0.0.100"], words].concat()).unwrap();
         assert!(loaded.remarks.iter().any(|line| line.contains(remark)), "{words:?}: {:?}", loaded.remarks);
     }
     assert_eq!(loaded(&["-i", "eth0", "10.0.0.100", "be1", "be2"]).unwrap().remarks, [""; 0]);
+    assert_eq!(loaded(&["80", "be1:81:5:9:2:3", "be2"]).unwrap().remarks, [""; 0]);
+    let unused = loaded(&["-i", "eth0", "--listen", "80", "-c", "/dev/null", "-O", "add be1"]);
+    assert!(unused.is_ok_and(|loaded| loaded.remarks.iter().any(|line| line.contains("eth0 is not used"))));
 }
 
 #[test]

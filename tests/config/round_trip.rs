@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
 use pen_dsr::config::{
-    BackendConfig, Config, ControlAddress, Cpus, Driven, Driver, LogFormat, TableSize, TarpitConfig, VipConfig,
-    WhenEmpty, XdpMode, difference, parse_rules,
+    BackendConfig, Config, ControlAddress, Cpus, Driven, Driver, Edit, LogFormat, TableSize, TarpitConfig, VipConfig,
+    WhenEmpty, XdpMode, difference, parse_backend, parse_rules,
 };
 use pen_dsr::lb::acl::Acl;
 use pen_dsr::lb::{Protocols, Seed};
@@ -15,6 +16,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::call::load_text;
+use crate::proxies;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
@@ -36,15 +38,93 @@ proptest! {
     fn two_configurations_differ_in_what_is_told_and_nothing_else(a in config(), b in config()) {
         prop_assert_eq!(a == b, difference(&a, &b).is_empty());
         prop_assert!(difference(&a, &a).is_empty());
-        prop_assert_eq!(a.process == b.process, a.fixed_difference(&b).is_empty());
+        let of_proxy = |config: &Config| {
+            let proxy = &config.proxy;
+            (proxy.threads, proxy.chroot.clone(), proxy.handover.clone())
+        };
+        let same = a.process == b.process && of_proxy(&a) == of_proxy(&b);
+        prop_assert_eq!(same, a.fixed_difference(&b).is_empty());
     }
+
+    #[test]
+    fn a_proxy_alone_is_read_as_it_was_written(config in proxy_alone()) {
+        prop_assert_eq!(config.validate(), Ok(()));
+        let text = config.to_toml();
+        match load_text(&text) {
+            Ok(read) => {
+                prop_assert_eq!(difference(&config, &read), Vec::<String>::new());
+                prop_assert_eq!(read, config);
+            }
+            Err(failure) => prop_assert!(false, "{failure}\n{text}"),
+        }
+    }
+}
+
+/// Listeners without VIPs: servers on this machine, several on a host, and at Unix sockets.
+fn proxy_alone() -> impl Strategy<Value = Config> {
+    let server = (0..5u8, 1..=3u16, option::of(0..=9u8), any::<bool>());
+    let servers = proptest::collection::vec(server, 1..6).prop_map(|servers| {
+        let mut backends: Vec<BackendConfig> = Vec::new();
+        for (kind, port, acl, named) in servers {
+            let word = match kind {
+                0 => format!("127.0.0.1:{}", port + 20_000),
+                1 => format!("[fd00:2::1]:{}", port + 20_000),
+                2 => format!("be{port}.example"),
+                3 => format!("be.example:{}", port + 20_000),
+                _ => format!("/run/server-{port}"),
+            };
+            let mut config = Config::default();
+            Edit::Add(parse_backend(&word).expect("a server")).apply(&mut config).expect("it finds room");
+            let mut backend = config.balance.backends.remove(0);
+            backend.acl = acl.map(|_| 7);
+            if named {
+                // A name of its own, whatever its host and port are.
+                let host = std::mem::replace(&mut backend.name, format!("own-{kind}-{port}"));
+                backend.host = backend.path.is_none().then(|| backend.host.unwrap_or(host));
+            }
+            let same = |known: &BackendConfig| {
+                known.name == backend.name
+                    || (known.path.is_some() && known.path == backend.path)
+                    || (known.address.is_some() && (known.address, known.port) == (backend.address, backend.port))
+            };
+            if !backends.iter().any(same) {
+                backends.push(backend);
+            }
+        }
+        backends
+    });
+    servers.prop_flat_map(|backends| {
+        let names = backends.iter().map(|backend| backend.name.clone()).collect();
+        (Just(backends), proxies::proxy(names, 7)).prop_map(|(backends, mut proxy)| {
+            let mut config = Config::default();
+            let rules = parse_rules("permit all").expect("a rule");
+            config.balance.acls.insert(7, Acl::new(rules));
+            config.balance.backends = backends;
+            let sockets = config.balance.backends.iter().any(|backend| backend.path.is_some());
+            for listener in &mut proxy.listeners {
+                // Sockets are no places for datagrams, nor for clients' addresses.
+                if sockets {
+                    listener.transparent = false;
+                }
+            }
+            proxy.listeners.retain(|listener| !sockets || listener.transport == TransportProtocol::Tcp);
+            if proxy.listeners.is_empty() {
+                proxy
+                    .listeners
+                    .push(ListenConfig::new(Address::Ip(([127, 0, 0, 1], 7).into()), TransportProtocol::Tcp));
+            }
+            config.proxy = proxy;
+            config
+        })
+    })
 }
 
 /// Mostly small numbers of things, each with or without what it may have.
 fn config() -> impl Strategy<Value = Config> {
-    (vips(), backends(), health(), numbers(), process(), any::<[bool; 5]>()).prop_map(
-        |(vips, backends, health, numbers, process, [hash_port, client, control, tarpit, own])| {
-            let mut config = Config { process, ..Config::default() };
+    let proxy = option::of(proxies::proxy(Vec::new(), 7)).prop_map(Option::unwrap_or_default);
+    (vips(), backends(), health(), numbers(), process(), any::<[bool; 5]>(), proxy).prop_map(
+        |(vips, backends, health, numbers, process, [hash_port, client, control, tarpit, own], proxy)| {
+            let mut config = Config { process, proxy, ..Config::default() };
             let balance = &mut config.balance;
             (balance.vips, balance.backends, balance.health) = (vips, backends, health);
             balance.hash_port = hash_port;
