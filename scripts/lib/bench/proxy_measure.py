@@ -87,7 +87,8 @@ class Bench:
 
     def reading(self, pids):
         """Seconds: of the proxy on its CPU, waiting for it, outside the kernel; of softirqs on that CPU."""
-        return *processes.scheduled_seconds(pids), processes.user_seconds(pids), processes.softirq_seconds(self.proxy_cpu)
+        return (*processes.scheduled_seconds(pids), processes.user_seconds(pids),
+                processes.softirq_seconds(self.proxy_cpu))
 
     def idle(self, metric, pids):
         """Bytes per connection."""
