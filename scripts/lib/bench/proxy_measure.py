@@ -53,7 +53,7 @@ class Bench:
         try:
             sample = self.sample(metric, row)
         except (CannotRun, proxy_load.NoLoad) as why:
-            self.broken = self.broken or row not in candidates.PEERS
+            self.broken = self.broken or row is self.options.ours
             self.skip(metric, row, str(why))
             return
         earlier[number] = sample
