@@ -16,6 +16,7 @@ TRAFFIC = str(pathlib.Path(__file__).with_name("traffic.py"))
 PAGE_BYTES = 128
 H2_STREAMS = 8
 UDP_WINDOW = 4
+FIRST_SECONDS = 1  # at most; one connection at a time
 PATIENCE = 30.0  # seconds for what is not timed
 
 SERVER = """
@@ -84,9 +85,12 @@ class Load:
         if metric.load == "h2load":
             return self.h2load(metric, target, seconds)
         host, port = target.split(":")
+        tls = ["tls"] if metric.mode == candidates.TLS else []
+        if metric.load == "first":
+            return self.traffic(["first", host, port, min(seconds, FIRST_SECONDS), *tls], PATIENCE)
         if metric.load == "bulk":
             words = ["bulk", metric.direction, host, port, metric.connections, seconds, cables.SERVER_ADDRESS,
-                     candidates.BULK_PORT, *(["tls"] if metric.mode == candidates.TLS else [])]
+                     candidates.BULK_PORT, *tls]
             measured = self.traffic(words, seconds + PATIENCE)
             return {"count": measured["count"] / 1e6, "seconds": measured["seconds"]}
         measured = self.traffic(["udp", host, port, metric.connections, UDP_WINDOW, seconds], seconds + PATIENCE)

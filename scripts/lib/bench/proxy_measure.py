@@ -53,7 +53,7 @@ class Bench:
         try:
             sample = self.sample(metric, row)
         except (CannotRun, proxy_load.NoLoad) as why:
-            self.broken = self.broken or row not in candidates.PEERS
+            self.broken = self.broken or row is self.options.ours
             self.skip(metric, row, str(why))
             return
         earlier[number] = sample
@@ -87,7 +87,8 @@ class Bench:
 
     def reading(self, pids):
         """Seconds: of the proxy on its CPU, waiting for it, outside the kernel; of softirqs on that CPU."""
-        return *processes.scheduled_seconds(pids), processes.user_seconds(pids), processes.softirq_seconds(self.proxy_cpu)
+        return (*processes.scheduled_seconds(pids), processes.user_seconds(pids),
+                processes.softirq_seconds(self.proxy_cpu))
 
     def idle(self, metric, pids):
         """Bytes per connection."""

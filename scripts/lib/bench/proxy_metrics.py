@@ -16,7 +16,7 @@ class Metric:
     key: str
     title: str
     mode: str
-    # Kind of load: wrk, h2load, bulk, idle, udp.
+    # Kind of load: wrk, h2load, first, bulk, idle, udp.
     load: str
     # Of the client, at once.
     connections: int
@@ -42,7 +42,8 @@ class Metric:
     @property
     def needs(self):
         """Programs without which nothing of it can be measured."""
-        return {"wrk": ("wrk", "nginx"), "h2load": ("h2load", "nginx"), "idle": ("nginx",)}.get(self.load, ())
+        others = {"bulk": (), "udp": (), "wrk": ("wrk", "nginx"), "h2load": ("h2load", "nginx")}
+        return others.get(self.load, ("nginx",))
 
     @property
     def figures(self):
@@ -57,9 +58,12 @@ class Metric:
                 else Figure("rate", self.unit + "s", "1/s", 1, 0))
         if self.load == "udp":
             return [cpu, rate, Figure("lost", "lost", "‰", 1e-3, 1), *more]
-        if self.load != "wrk":
+        if self.load in ("bulk", "h2load"):
             return [cpu, rate, *more]
         against = (DIRECT,) if self.direct else ()
+        if self.load == "first":
+            return [Figure("p50", "to the first byte, median", "µs", 1, 0, (*against, *PEERS)),
+                    Figure("p99", "99 %", "µs", 1, 0), cpu]
         latency = [] if self.close else [Figure("p50", "latency, median", "µs", 1, 1, against),
                                          Figure("p99", "latency, 99 %", "µs", 1, 0)]
         first = [*latency, cpu] if self.connections == 1 else [cpu, *latency]
@@ -70,6 +74,7 @@ METRICS = [
     Metric("keep", "TCP, 64 kept-alive connections", TCP, "wrk", 64, direct=True),
     Metric("keep-1", "TCP, 1 kept-alive connection", TCP, "wrk", 1, direct=True),
     Metric("new", "TCP, a connection for each request, 64 at a time", TCP, "wrk", 64, "connection", close=True),
+    Metric("first", "TCP, first byte over a new connection, one at a time", TCP, "first", 1, "connection", direct=True),
     Metric("down", "TCP, download, 1 connection", TCP, "bulk", 1, "MB", direction="down", splice=True),
     Metric("down-4", "TCP, download, 4 connections", TCP, "bulk", 4, "MB", direction="down", splice=True),
     Metric("up", "TCP, upload, 1 connection", TCP, "bulk", 1, "MB", direction="up", splice=True),
@@ -80,6 +85,7 @@ METRICS = [
     Metric("tls-new", "TLS 1.3, a connection with full handshake for each request, P-256", TLS, "wrk", 64, "connection",
            close=True),
     Metric("tls", "TLS 1.3, 64 kept-alive connections", TLS, "wrk", 64),
+    Metric("tls-first", "TLS 1.3, first byte over a new connection, one at a time", TLS, "first", 1, "connection"),
     Metric("tls-down", "TLS 1.3, download, 1 connection", TLS, "bulk", 1, "MB", direction="down"),
     Metric("tls-up", "TLS 1.3, upload, 1 connection", TLS, "bulk", 1, "MB", direction="up"),
     Metric("udp", "UDP, 64 bytes there and back, 64 clients, 4 on their way each", UDP, "udp", 64, "pair"),

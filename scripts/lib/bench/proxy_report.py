@@ -12,6 +12,7 @@ import report
 TITLE = "The proxy: pen-dsr, haproxy, nginx and pen"
 # On an idle machine a proxy waits for what the kernel does in threads of its own only; that is this at most.
 IDLE_WAITED = 0.05
+CONGESTION = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")  # that new namespaces have, too
 NOTES = pathlib.Path(__file__).with_name("proxy-notes.md")
 
 
@@ -80,6 +81,6 @@ def circumstances(bench, options):
         f"- programs: {machine.versions(['haproxy', 'nginx', 'pen', 'wrk', 'nghttp2-client', 'openssl'])}; "
         f"{machine.answer([options.pen_dsr, '--version']) or 'pen-dsr'}",
         f"- the proxy on CPU {bench.proxy_cpu}, client and server on CPU {bench.load_cpu}; three network namespaces "
-        "joined by two cables (veth)",
+        f"joined by two cables (veth); congestion control {CONGESTION.read_text().strip()}",
         *([f"- TLS: {agreed}"] if agreed else []),
     ]

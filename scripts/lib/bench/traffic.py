@@ -4,6 +4,7 @@
     traffic.py bulk down|up HOST PORT N SECONDS SERVER BULK_PORT [tls]    SERVER is asked directly what has arrived
     traffic.py idle HOST PORT N [tls]                says so on a line when they are open; ends with its standard input
     traffic.py udp HOST PORT SOCKETS WINDOW SECONDS
+    traffic.py first HOST PORT SECONDS [tls]         one new connection after the other, a request over each
     traffic.py hello HOST PORT                       what TLS agrees on
 
 Clients print one line of JSON.
@@ -39,6 +40,8 @@ def main(words):
         return idle((words[1], int(words[2])), int(words[3]), "tls" in words[4:])
     elif words[0] == "udp":
         measured = udp((words[1], int(words[2])), int(words[3]), int(words[4]), float(words[5]))
+    elif words[0] == "first":
+        measured = first((words[1], int(words[2])), float(words[3]), "tls" in words[4:])
     else:
         measured = hello((words[1], int(words[2])))
     print(json.dumps(measured), flush=True)
@@ -127,19 +130,19 @@ class Arrived:
 
 # --- clients
 
-def secured(connection):
-    """Over TLS; whoever answers is believed."""
+def client_context():
+    """TLS settings; whoever answers is believed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(connection)
+    return context
 
 
-def connected(target, tls):
-    """A connection."""
+def connected(target, context):
+    """A connection, over TLS if there are settings for it."""
     connection = socket.create_connection(target, PATIENCE)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return secured(connection) if tls else connection
+    return context.wrap_socket(connection) if context else connection
 
 
 def discard(connection, until, count):
@@ -156,7 +159,8 @@ def discard(connection, until, count):
 def bulk(direction, target, number, seconds, server, tls):
     """Over so many connections at once: bytes that arrived, seconds."""
     lengths, broken = [], []
-    connections = [connected(target, tls) for _ in range(number)]
+    context = client_context() if tls else None
+    connections = [connected(target, context) for _ in range(number)]
     begin = time.monotonic()
     until = begin + seconds
 
@@ -172,7 +176,7 @@ def bulk(direction, target, number, seconds, server, tls):
         while time.monotonic() < until:
             connection.sendall(piece)
         connection.close()
-        with connected(server, False) as other:
+        with connected(server, None) as other:
             other.sendall(f"count {upload}".encode().ljust(ORDER))
             length = int(other.recv(64))
         if length < 0:
@@ -192,8 +196,9 @@ def bulk(direction, target, number, seconds, server, tls):
 def idle(target, number, tls):
     """One request over each of so many connections, which then stay."""
     connections = []
+    context = client_context() if tls else None
     for _ in range(number):
-        connection = connected(target, tls)
+        connection = connected(target, context)
         connection.sendall(REQUEST)
         if not connection.recv(65536).startswith(b"HTTP/1.1 200"):
             raise RuntimeError("no page came")
@@ -201,6 +206,23 @@ def idle(target, number, tls):
     print(json.dumps({"count": len(connections)}), flush=True)
     sys.stdin.read()
     return 0
+
+
+def first(target, seconds, tls):
+    """Microseconds from the wish to connect to the first byte of the answer: median, and what 99 % did not exceed."""
+    context = client_context() if tls else None
+    took = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end or not took:
+        begin = time.perf_counter()
+        with connected(target, context) as connection:
+            connection.sendall(REQUEST)
+            answer = connection.recv(65536)
+            took.append((time.perf_counter() - begin) * 1e6)
+        if not answer:
+            raise RuntimeError("no page came")
+    took.sort()
+    return {"count": len(took), "seconds": seconds, "p50": took[len(took) // 2], "p99": took[len(took) * 99 // 100]}
 
 
 def udp(target, number, window, seconds):
@@ -243,7 +265,7 @@ def udp(target, number, window, seconds):
 
 def hello(target):
     """Version and cipher."""
-    with connected(target, True) as connection:
+    with connected(target, client_context()) as connection:
         return {"version": connection.version(), "cipher": connection.cipher()[0]}
 
 
