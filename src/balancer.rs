@@ -30,6 +30,10 @@ impl Balancer {
     /// # Errors
     /// What could not be set up.
     pub fn prepare(config: Config) -> Result<Balancer, Failure> {
+        if config.proxy.handover.is_some() && !config.balance.vips.is_empty() {
+            let what = "virtual addresses cannot be handed over to a successor as listeners are: leave handover out, or let a process of its own be the proxy";
+            return Err(Failure::new(Sysexit::Config, what));
+        }
         let proxy = (!config.proxy.is_empty()).then(|| Proxy::prepare(&config)).transpose()?;
         // Without virtual addresses the interface has nothing to do.
         let appliance = match (&proxy, config.balance.vips.is_empty()) {

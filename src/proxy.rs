@@ -32,10 +32,10 @@ pub mod select;
 pub mod server;
 pub mod shared;
 mod stream;
+mod supervise;
 pub mod tls;
 mod wheel;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -43,15 +43,14 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use mio::{Poll, Waker};
 use socket2::Socket;
-use tracing::warn;
 
+use access::AccessWriter;
 use event_loop::{EventLoop, Order};
+use handover::{Named, Offer, Taken, TakenOver};
 use plan::{Acceptors, Plan};
-use server::Wanted;
 use shared::{Shared, Trouble};
 
 use crate::config::Config;
-use crate::director::{Condition, Standing};
 use crate::failure::{Failure, Sysexit};
 
 /// What is told and not yet read at most; what comes then is not told.
@@ -68,6 +67,13 @@ pub struct Proxy {
     opened: Vec<Vec<(usize, Socket)>>,
     trouble: Receiver<Trouble>,
     remarks: Vec<String>,
+    access: Option<AccessWriter>,
+    /// The sockets of the process that this one succeeds, until it serves.
+    taken: Option<Taken>,
+    /// Copies of all sockets that listen, for a successor.
+    named: Named,
+    /// Where a successor gets the sockets, and what tells that it has them.
+    offer: Option<(Offer, Receiver<TakenOver>)>,
 }
 
 /// Another configuration, with all that can fail done.
@@ -76,6 +82,8 @@ pub struct Prepared {
     acceptors: Acceptors,
     sockets: Vec<Vec<(usize, Socket)>>,
     remarks: Vec<String>,
+    /// Another access log, or none any more, where that has changed.
+    access: Option<Option<AccessWriter>>,
 }
 
 struct Loop {
@@ -108,7 +116,10 @@ impl Proxy {
             threads => threads,
         };
         let all: Vec<usize> = (0..plan.listeners.len()).collect();
-        let opened = listen::open(&plan, &all, threads)?;
+        let mut taken = supervise::succeed(config)?;
+        let opened = listen::open(&plan, &all, threads, taken.as_mut())?;
+        let access = config.proxy.access_log.as_ref().map(AccessWriter::open).transpose()?;
+        remarks.extend(supervise::missing_return_path(&plan));
         Ok(Proxy {
             shared,
             plan: Arc::new(plan),
@@ -118,6 +129,10 @@ impl Proxy {
             opened,
             trouble,
             remarks,
+            access,
+            taken,
+            named: Named::new(),
+            offer: None,
         })
     }
 
@@ -128,7 +143,10 @@ impl Proxy {
     pub fn start(&mut self) -> Result<(), Failure> {
         let os_error =
             |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("an event loop of the proxy cannot begin: {e}"));
-        let (streams, datagrams) = listen::divide(&self.plan, std::mem::take(&mut self.opened));
+        let all = std::mem::take(&mut self.opened);
+        self.offer(&all)?;
+        let (streams, datagrams) = listen::divide(&self.plan, all);
+        let mut opened = Vec::new();
         self.datagrams.adopt(&self.shared, &self.plan, datagrams).map_err(os_error)?;
         for (index, sockets) in streams.into_iter().enumerate() {
             let poll = Poll::new().map_err(os_error)?;
@@ -141,9 +159,14 @@ impl Proxy {
                 .spawn(move || event_loop.run())
                 .map_err(os_error)?;
             let new = Loop { orders, waker, thread: Some(thread) };
-            new.give(Order::Plan(Arc::clone(&self.plan), sockets));
             self.loops.push(new);
+            opened.push(sockets);
         }
+        self.start_access()?;
+        for (one, sockets) in self.loops.iter().zip(opened) {
+            one.give(Order::Plan(Arc::clone(&self.plan), sockets));
+        }
+        self.tell_predecessor();
         Ok(())
     }
 
@@ -159,8 +182,14 @@ impl Proxy {
             Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
         let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
         let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
-        let sockets = listen::open(&plan, &new, self.loops.len())?;
-        Ok(Prepared { plan: Arc::new(plan), acceptors, sockets, remarks })
+        let sockets = listen::open(&plan, &new, self.loops.len(), None)?;
+        let access = if self.plan.settings.access_log == config.proxy.access_log {
+            None
+        } else {
+            Some(config.proxy.access_log.as_ref().map(AccessWriter::open).transpose()?)
+        };
+        remarks.extend(supervise::missing_return_path(&plan));
+        Ok(Prepared { plan: Arc::new(plan), acceptors, sockets, remarks, access })
     }
 
     /// Goes on with what was prepared; connections are kept.
@@ -168,65 +197,21 @@ impl Proxy {
         self.plan = prepared.plan;
         self.acceptors = prepared.acceptors;
         self.remarks.extend(prepared.remarks);
+        if let Some(access) = prepared.access {
+            self.access = access;
+            if let Err(failure) = self.start_access() {
+                self.shared.tell(Trouble::Short(failure.message));
+            }
+        }
+        if let Err(failure) = self.offer(&prepared.sockets) {
+            self.shared.tell(Trouble::Short(failure.message));
+        }
         let (streams, datagrams) = listen::divide(&self.plan, prepared.sockets);
         if let Err(e) = self.datagrams.adopt(&self.shared, &self.plan, datagrams) {
             self.shared.tell(Trouble::Short(format!("no event loop for datagrams: {e}")));
         }
         for (one, sockets) in self.loops.iter().zip(streams) {
             one.give(Order::Plan(Arc::clone(&self.plan), sockets));
-        }
-    }
-
-    /// Does what is due at `now`: says what went wrong, and takes in what checks have found.
-    pub fn advance(&mut self, now: Instant) {
-        let _ = now;
-        while let Ok(trouble) = self.trouble.try_recv() {
-            self.hear_of(&trouble);
-        }
-    }
-
-    /// When something is due next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Takes in what went wrong.
-    pub fn hear_of(&mut self, trouble: &Trouble) {
-        match trouble {
-            Trouble::Failed { id, why, left_out } => {
-                let name = self.shared.server_of(*id).map_or_else(String::new, |server| server.name.clone());
-                warn!("server {name} could not be connected to: {why}; it is left out for {} s", left_out.as_secs());
-            }
-            Trouble::Short(what) => warn!("the proxy is short of something: {what}"),
-        }
-    }
-
-    /// Files that are written to, or opened anew.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        std::iter::empty()
-    }
-
-    /// Takes in what Direct Server Return knows of its backends, and the operator wants of them.
-    pub fn follow(&mut self, standings: &[Standing]) {
-        let mut changed = false;
-        for standing in standings {
-            let Some(server) = self.plan.servers.iter().find(|server| server.name == standing.name) else { continue };
-            let (healthy, wanted) = match standing.condition {
-                Condition::Draining | Condition::Drained | Condition::Leaving => (true, Wanted::Draining),
-                Condition::Maintenance | Condition::Blacklisted => (true, Wanted::Maintenance),
-                Condition::Down => (false, Wanted::Active),
-                Condition::Up | Condition::Starting | Condition::SlowStart | Condition::Emergency => {
-                    (true, Wanted::Active)
-                }
-            };
-            if (server.is_healthy(), server.wanted()) != (healthy, wanted) {
-                server.set_healthy(healthy);
-                server.set_wanted(wanted);
-                changed = true;
-            }
-        }
-        if changed {
-            self.plan.rebuild();
         }
     }
 

@@ -36,10 +36,13 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + Send + 'static) -> Result<(), Failure> {
     let process = config.process.clone();
     let user = process.user.as_deref().map(os::user).transpose()?;
-    let mut pidfile = process.pidfile.as_deref().map(Pidfile::take).transpose()?;
     let mut balancer = Balancer::prepare(config)?;
+    let succeeds = balancer.proxy().is_some_and(Proxy::succeeds);
+    let take = if succeeds { Pidfile::succeed } else { Pidfile::take };
+    let mut pidfile = process.pidfile.as_deref().map(take).transpose()?;
     let peer = process.peer.map(|peer| Peer::open(peer, balancer.config().balance.seed)).transpose()?;
-    let control = Listeners::open(&process.control, user.as_ref())?;
+    let listen = if succeeds { Listeners::succeed } else { Listeners::open };
+    let control = listen(&process.control, user.as_ref())?;
     if let Some(user) = &user {
         // Both are written to, and the log opened anew, as that user.
         for path in balancer.files() {
@@ -144,6 +147,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             let reports = appliance.and_then(Appliance::reports).unwrap_or(&nothing);
             let records = appliance.and_then(Appliance::records).unwrap_or(&no_records);
             let trouble = self.balancer.proxy().map_or(&no_trouble, Proxy::trouble);
+            let taken_over = self.balancer.proxy().map_or_else(never, Proxy::taken_over);
             let told = self.peer.as_ref().map_or(&no_flows, |peer| &peer.told);
             let goes_on = select! {
                 recv(self.signals) -> signal => self.handle_signal(signal.unwrap_or(SIGTERM)),
@@ -168,6 +172,10 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                     }
                     true
                 }
+                recv(taken_over) -> taken => self.ends.is_some() || taken.is_err() || {
+                    info!("another process has taken the listeners over");
+                    self.drain()
+                },
                 recv(told) -> flows => {
                     match flows {
                         Ok(flows) => {
@@ -214,6 +222,9 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             SIGTERM if self.ends.is_none() => return self.drain(),
             SIGHUP => {
                 logging::reopen();
+                if let Some(proxy) = self.balancer.proxy() {
+                    proxy.reopen();
+                }
                 self.start_reload(None);
             }
             _ => return false,

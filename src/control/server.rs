@@ -79,7 +79,15 @@ impl Listeners {
     /// One cannot be opened. Sockets that a process left behind are replaced; one that is in use, or a file that is
     /// none, stays and is an error.
     pub fn open(addresses: &[ControlAddress], owner: Option<&User>) -> Result<Listeners, Failure> {
-        addresses.iter().map(|address| bind::open(address, owner)).collect::<Result<_, _>>().map(Listeners)
+        addresses.iter().map(|address| bind::open(address, owner, false)).collect::<Result<_, _>>().map(Listeners)
+    }
+
+    /// As [`Listeners::open`], but in place of the Unix sockets of the process that this one succeeds.
+    ///
+    /// # Errors
+    /// As [`Listeners::open`]; addresses of TCP cannot be succeeded to.
+    pub fn succeed(addresses: &[ControlAddress], owner: Option<&User>) -> Result<Listeners, Failure> {
+        addresses.iter().map(|address| bind::open(address, owner, true)).collect::<Result<_, _>>().map(Listeners)
     }
 
     /// Starts to accept. The receiver gives what is asked for; it stays open as long as the server is there. Keep it as

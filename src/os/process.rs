@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,21 @@ impl Pidfile {
         Ok(Pidfile { path: path.to_owned(), file, written: false })
     }
 
+    /// Takes the pid file `path` over from the process that this one succeeds, which still holds it.
+    ///
+    /// # Errors
+    /// It cannot be replaced.
+    pub fn succeed(path: &Path) -> Result<Pidfile, Failure> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = PathBuf::from(name);
+        let mut pidfile = Pidfile::take(&new)?;
+        std::fs::rename(&new, path)
+            .map_err(|e| Failure::new(Sysexit::CantCreat, format!("pid file {}: {e}", path.display())))?;
+        pidfile.path = path.to_owned();
+        Ok(pidfile)
+    }
+
     /// Writes the number of this process.
     ///
     /// # Errors
@@ -61,7 +77,10 @@ impl Pidfile {
 
 impl Drop for Pidfile {
     fn drop(&mut self) {
-        if !self.written {
+        // A successor may have its own there by now.
+        let here = std::fs::symlink_metadata(&self.path).map(|found| (found.dev(), found.ino()));
+        let ours = self.file.metadata().map(|own| (own.dev(), own.ino()));
+        if !self.written || here.ok() != ours.ok() {
             return;
         }
         // Another user by now may not remove it from its directory, but can still empty it.

@@ -156,6 +156,7 @@ impl DatagramLoop {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Plan(plan, sockets) => self.adopt(&plan, sockets),
+                Order::Record(_) => {}
                 Order::Drain => self.drain(),
                 Order::Stop => self.stopped = true,
             }

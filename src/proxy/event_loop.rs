@@ -14,6 +14,7 @@ use socket2::Socket;
 use std::os::fd::AsRawFd;
 use tracing::error;
 
+use super::access::Recorder;
 use super::core::{Core, Peer};
 use super::greeting::Greeting;
 use super::http_session::{Http, Pool};
@@ -41,6 +42,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) enum Order {
     /// Another snapshot, with sockets for the listeners that are new in it, by their places.
     Plan(Arc<Plan>, Vec<(usize, Socket)>),
+    /// Lines of the access log go there from now on.
+    Record(Option<Recorder>),
     /// Accept no more, end as soon as all sessions have.
     Drain,
     /// End.
@@ -139,6 +142,9 @@ impl EventLoop {
                 self.look(tick, entry);
             }
             self.expire_idle();
+            if let Some(recorder) = &mut self.core.recorder {
+                recorder.flush();
+            }
             for key in self.core.gone.drain(..) {
                 self.core.streams.remove(key);
             }
@@ -309,6 +315,7 @@ impl EventLoop {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Plan(plan, sockets) => self.adopt(&plan, sockets),
+                Order::Record(recorder) => self.core.recorder = recorder,
                 Order::Drain => self.drain(),
                 Order::Stop => self.stopped = true,
             }

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::handover::Taken;
 use super::plan::{Listener, Plan};
 use crate::config::proxy::{Address, TransportProtocol};
 use crate::failure::{Failure, Sysexit};
@@ -17,20 +19,37 @@ use crate::os;
 pub(super) type Opened = Vec<Vec<(usize, Socket)>>;
 
 /// Opens what the listeners of `plan` at these `places` listen on, for `loops` event loops: for each of them the sockets,
-/// by the listeners' places.
+/// by the listeners' places. What was `taken` from the process before this one is not opened anew.
 ///
 /// # Errors
 /// The first address that cannot be listened on.
-pub(super) fn open(plan: &Plan, places: &[usize], loops: usize) -> Result<Vec<Vec<(usize, Socket)>>, Failure> {
+pub(super) fn open(
+    plan: &Plan,
+    places: &[usize],
+    loops: usize,
+    mut taken: Option<&mut Taken>,
+) -> Result<Vec<Vec<(usize, Socket)>>, Failure> {
     let mut all: Vec<Vec<(usize, Socket)>> = (0..loops).map(|_| Vec::new()).collect();
     for &place in places {
         let listener = &plan.listeners[place];
-        let sockets = sockets(listener, loops).map_err(|e| refused(listener, &e))?;
-        for (one, socket) in all.iter_mut().zip(sockets) {
-            one.push((place, socket));
+        let known = taken.as_mut().map_or_else(Vec::new, |taken| taken.of(&listener.config.setting()));
+        let sockets = if known.is_empty() { sockets(listener, loops) } else { shared_out(known, loops) };
+        let sockets = sockets.map_err(|e| refused(listener, &e))?;
+        // More of them than loops: connections may be waiting in each.
+        for (index, socket) in sockets.into_iter().enumerate() {
+            all[index % loops].push((place, socket));
         }
     }
     Ok(all)
+}
+
+/// The sockets of another process, for so many event loops: all of them, and each loop gets one.
+fn shared_out(known: Vec<OwnedFd>, loops: usize) -> io::Result<Vec<Socket>> {
+    let mut sockets: Vec<Socket> = known.into_iter().map(Socket::from).collect();
+    for index in sockets.len()..loops {
+        sockets.push(sockets[index % sockets.len()].try_clone()?);
+    }
+    Ok(sockets)
 }
 
 /// Of sockets that were opened: those for connections, and those for datagrams.

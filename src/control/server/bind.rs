@@ -28,9 +28,11 @@ pub(super) struct Listener {
 }
 
 /// Opens a socket at `address`; a Unix socket's file belongs to `owner`.
-pub(super) fn open(address: &ControlAddress, owner: Option<&User>) -> Result<Listener, Failure> {
+///
+/// `succeeds`: from the process that this one succeeds, which still listens there.
+pub(super) fn open(address: &ControlAddress, owner: Option<&User>, succeeds: bool) -> Result<Listener, Failure> {
     let listener = match address {
-        ControlAddress::Unix(path) => open_unix(path, owner)?,
+        ControlAddress::Unix(path) => open_unix(path, owner, succeeds)?,
         ControlAddress::Tcp(tcp) => open_tcp(*tcp)?,
     };
     listener.socket.set_nonblocking(true).map_err(|e| {
@@ -65,8 +67,11 @@ fn open_tcp(address: SocketAddr) -> Result<Listener, Failure> {
     })
 }
 
-fn open_unix(path: &Path, owner: Option<&User>) -> Result<Listener, Failure> {
-    make_room(path)?;
+fn open_unix(path: &Path, owner: Option<&User>, succeeds: bool) -> Result<Listener, Failure> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let bound = if succeeds { Path::new(&beside) } else { path };
+    make_room(bound)?;
     let refused = |e: io::Error| {
         let (code, remedy) = match e.kind() {
             io::ErrorKind::NotFound => (Sysexit::CantCreat, "create its directory first, or name another with -C"),
@@ -79,7 +84,10 @@ fn open_unix(path: &Path, owner: Option<&User>) -> Result<Listener, Failure> {
         Failure::new(code, format!("control socket {}: {e}: {remedy}", path.display()))
     };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(refused)?;
-    bind_for_owner(&socket, path).map_err(refused)?;
+    bind_for_owner(&socket, bound).map_err(refused)?;
+    if succeeds {
+        fs::rename(bound, path).map_err(refused)?;
+    }
     // From here on the file goes if anything fails.
     let file = SocketFile::of(path).map_err(refused)?;
     if let Some(owner) = owner.filter(|owner| owner.uid != geteuid()) {

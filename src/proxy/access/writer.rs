@@ -25,6 +25,8 @@ const REPORT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct AccessWriter {
     shared: Arc<Shared>,
+    /// Until the thread has it.
+    target: Option<Target>,
     writer: Option<JoinHandle<()>>,
     layout: LogLayout,
     to_udp: bool,
@@ -46,20 +48,27 @@ struct Shared {
 struct Slot(Mutex<Vec<u8>>);
 
 impl AccessWriter {
-    /// Opens the target and starts the thread. Before privileges are dropped and the root is changed; after fork(2).
+    /// Opens the target: before privileges are dropped and the root is changed.
     ///
     /// # Errors
-    /// The target cannot be opened, or no thread can be had.
-    pub fn start(log: &AccessLog) -> Result<AccessWriter, Failure> {
+    /// The target cannot be opened.
+    pub fn open(log: &AccessLog) -> Result<AccessWriter, Failure> {
         let target = Target::open(&log.target)?;
-        let shared = Arc::new(Shared::default());
-        let of_thread = Arc::clone(&shared);
-        let writer = thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write(&of_thread, target))
-            .map_err(|e| Failure::new(Sysexit::OsErr, format!("access log: no thread to write it: {e}")))?;
         let to_udp = matches!(log.target, LogTarget::Udp(_));
-        Ok(AccessWriter { shared, writer: Some(writer), layout: log.layout, to_udp })
+        Ok(AccessWriter { shared: Arc::default(), target: Some(target), writer: None, layout: log.layout, to_udp })
+    }
+
+    /// Starts the thread: after fork(2).
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        let Some(target) = self.target.take() else { return Ok(()) };
+        let shared = Arc::clone(&self.shared);
+        let writer = thread::Builder::new().name("access-log".to_owned()).spawn(move || write(&shared, target));
+        let failed = |e| Failure::new(Sysexit::OsErr, format!("access log: no thread to write it: {e}"));
+        self.writer = Some(writer.map_err(failed)?);
+        Ok(())
     }
 
     /// The end for one event loop.
@@ -296,7 +305,7 @@ mod tests {
     }
 
     fn writer(target: LogTarget) -> AccessWriter {
-        AccessWriter::start(&AccessLog { target, layout: LogLayout::Plain }).unwrap()
+        started(&AccessLog { target, layout: LogLayout::Plain })
     }
 
     fn until(mut what: impl FnMut() -> bool) {

@@ -1,0 +1,164 @@
+//! What the main thread does for the running proxy: says what went wrong, takes in who is well, keeps the access log, and
+//! hands the listeners over to a successor.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, never};
+use socket2::Socket;
+use tracing::{info, warn};
+
+use super::event_loop::Order;
+use super::handover::{self, Named, Offer, Taken, TakenOver};
+use super::plan::Plan;
+use super::server::Wanted;
+use super::shared::Trouble;
+use super::Proxy;
+use crate::config::Config;
+use crate::config::proxy::LogTarget;
+use crate::director::{Condition, Standing};
+use crate::failure::{Failure, Sysexit};
+use crate::os;
+
+/// The sockets of the process that `config` makes this one succeed, if there is one.
+///
+/// # Errors
+/// There is somebody who does not hand them over.
+pub(super) fn succeed(config: &Config) -> Result<Option<Taken>, Failure> {
+    let Some(path) = &config.proxy.handover else { return Ok(None) };
+    let refused = |e: std::io::Error| {
+        let what = format!("{}: the listeners cannot be taken over: {e}; stop the other process first", path.display());
+        Failure::new(Sysexit::Unavailable, what)
+    };
+    handover::take(path).map_err(refused)
+}
+
+/// What is missing for answers of servers to come back to transparent listeners.
+pub(super) fn missing_return_path(plan: &Plan) -> Vec<String> {
+    let transparent = plan.listeners.iter().filter(|listener| listener.config.transparent);
+    let addresses = transparent.flat_map(|listener| listener.targets());
+    let mut servers: Vec<_> = addresses.filter_map(|target| Some(target.address.as_socket()?.ip())).collect();
+    servers.sort_unstable();
+    servers.dedup();
+    if servers.is_empty() { Vec::new() } else { os::return_path(&servers) }
+}
+
+impl Proxy {
+    /// Does what is due at `now`: says what went wrong, and takes in what checks have found.
+    pub fn advance(&mut self, now: Instant) {
+        let _ = now;
+        while let Ok(trouble) = self.trouble.try_recv() {
+            self.hear_of(&trouble);
+        }
+    }
+
+    /// When something is due next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Takes in what went wrong.
+    pub fn hear_of(&mut self, trouble: &Trouble) {
+        match trouble {
+            Trouble::Failed { id, why, left_out } => {
+                let name = self.shared.server_of(*id).map_or_else(String::new, |server| server.name.clone());
+                warn!("server {name} could not be connected to: {why}; it is left out for {} s", left_out.as_secs());
+            }
+            Trouble::Short(what) => warn!("the proxy is short of something: {what}"),
+        }
+    }
+
+    /// Takes in what Direct Server Return knows of its backends, and the operator wants of them.
+    pub fn follow(&mut self, standings: &[Standing]) {
+        let mut changed = false;
+        for standing in standings {
+            let Some(server) = self.plan.servers.iter().find(|server| server.name == standing.name) else { continue };
+            let (healthy, wanted) = match standing.condition {
+                Condition::Draining | Condition::Drained | Condition::Leaving => (true, Wanted::Draining),
+                Condition::Maintenance | Condition::Blacklisted => (true, Wanted::Maintenance),
+                Condition::Down => (false, Wanted::Active),
+                Condition::Up | Condition::Starting | Condition::SlowStart | Condition::Emergency => {
+                    (true, Wanted::Active)
+                }
+            };
+            if (server.is_healthy(), server.wanted()) != (healthy, wanted) {
+                server.set_healthy(healthy);
+                server.set_wanted(wanted);
+                changed = true;
+            }
+        }
+        if changed {
+            self.plan.rebuild();
+        }
+    }
+
+    /// The files that are opened anew by whoever this becomes.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.plan.settings.access_log.iter().filter_map(|log| match &log.target {
+            LogTarget::File(path) => Some(path.as_path()),
+            LogTarget::Syslog | LogTarget::Udp(_) => None,
+        })
+    }
+
+    /// Has the access log's file opened by its name again.
+    pub fn reopen(&self) {
+        if let Some(access) = &self.access {
+            access.reopen();
+        }
+    }
+
+    /// Starts the access log that there is, or has the loops forget the one that there was.
+    pub(super) fn start_access(&mut self) -> Result<(), Failure> {
+        if let Some(access) = &mut self.access {
+            access.start()?;
+        }
+        for one in &self.loops {
+            one.give(Order::Record(self.access.as_ref().map(super::AccessWriter::recorder)));
+        }
+        Ok(())
+    }
+
+    /// Does this process succeed another one?
+    pub fn succeeds(&self) -> bool {
+        self.taken.is_some()
+    }
+
+    /// Offers the sockets that were opened to a successor, besides those that are offered already.
+    pub(super) fn offer(&mut self, opened: &[Vec<(usize, Socket)>]) -> Result<(), Failure> {
+        let Some(path) = &self.plan.settings.handover else { return Ok(()) };
+        let failed = |e: std::io::Error| {
+            Failure::new(Sysexit::CantCreat, format!("{}: no successor could be served: {e}", path.display()))
+        };
+        let settings: Vec<String> = self.plan.listeners.iter().map(|listener| listener.config.setting()).collect();
+        self.named.retain(|(name, _)| settings.iter().any(|setting| name.starts_with(&format!("{setting}#"))));
+        for (index, sockets) in opened.iter().enumerate() {
+            for (place, socket) in sockets {
+                let name = handover::socket_name(&settings[*place], index);
+                self.named.push((name, socket.as_fd().try_clone_to_owned().map_err(failed)?));
+            }
+        }
+        let copies = self.named.iter().map(|(name, socket)| Ok((name.clone(), socket.try_clone()?)));
+        let copies: Named = copies.collect::<std::io::Result<_>>().map_err(failed)?;
+        match &self.offer {
+            Some((offer, _)) => offer.replace(copies),
+            None => self.offer = Some(Offer::serve(path, copies).map_err(failed)?),
+        }
+        Ok(())
+    }
+
+    /// This process serves: the one before it need not any more.
+    pub(super) fn tell_predecessor(&mut self) {
+        if let Some(taken) = self.taken.take() {
+            match taken.ready() {
+                Ok(()) => info!("the listeners are taken over"),
+                Err(e) => warn!("the process before this one does not answer: {e}; it may have ended"),
+            }
+        }
+    }
+
+    /// Tells when a successor has taken over.
+    pub fn taken_over(&self) -> Receiver<TakenOver> {
+        self.offer.as_ref().map_or_else(never, |(_, told)| told.clone())
+    }
+}
