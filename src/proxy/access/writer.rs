@@ -305,7 +305,9 @@ mod tests {
     }
 
     fn writer(target: LogTarget) -> AccessWriter {
-        started(&AccessLog { target, layout: LogLayout::Plain })
+        let mut writer = AccessWriter::open(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
+        writer.start().unwrap();
+        writer
     }
 
     fn until(mut what: impl FnMut() -> bool) {
