@@ -19,10 +19,12 @@
 //! With a timeout near the interval that sum would be more than promised. Then the steady pause is made shorter than
 //! the interval: probing more often harms nobody, a shorter timeout would call slow backends dead.
 
+mod direct;
 mod reason;
 
 use std::time::{Duration, Instant};
 
+pub use direct::{Direct, Trouble};
 pub use reason::{Obstacle, Reason};
 
 /// When to probe, and how many outcomes decide.

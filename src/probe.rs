@@ -15,8 +15,8 @@
 //! it.
 
 mod check;
-mod dns;
-mod http;
+pub(crate) mod dns;
+pub(crate) mod http;
 mod packet;
 mod stream;
 
@@ -34,7 +34,7 @@ use packet::{Incoming, Message, Quote};
 use stream::{Phase, Stream};
 
 /// A datagram or echo request is sent so many times within the timeout.
-const TRIES: u32 = 3;
+pub(crate) const TRIES: u32 = 3;
 
 /// Whose a packet is: the VIP, the address that its probe comes from, and the probe's port there.
 pub type Key = (IpAddr, IpAddr, u16);

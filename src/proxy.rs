@@ -15,6 +15,7 @@
 //! - Between the loops nothing is shared but counters, the table of clients and the servers' state.
 
 pub mod access;
+pub mod check;
 mod core;
 pub mod datagram;
 mod event_loop;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::Direct;
+
 /// Why a probe failed: what happened, and (as text) what may be the matter. `at` is the VIP with the port that was
 /// asked; port 0 stands for a check that has none (echo).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub enum Reason {
         /// Who was asked.
         at: SocketAddr,
     },
+    /// A check of the server itself over an ordinary socket, not through the data path.
+    Direct(Direct),
 }
 
 /// What an ICMP error says, v4 (RFC 792, RFC 1812 section 5.2.7.1) and v6 (RFC 4443 section 3) alike.
@@ -153,6 +157,7 @@ impl Reason {
             Reason::UdpMismatch { .. } => "udp-mismatch",
             Reason::DnsError { .. } => "dns-error",
             Reason::DnsMalformed { .. } => "dns-malformed",
+            Reason::Direct(direct) => direct.name(),
         }
     }
 }
@@ -234,12 +239,13 @@ impl fmt::Display for Reason {
             Reason::DnsMalformed { at } => {
                 write!(f, "what {at} sends is no answer to a DNS query: is it another service?")
             }
+            Reason::Direct(direct) => direct.fmt(f),
         }
     }
 }
 
 /// IANA's names of DNS response codes that fit into a header.
-fn rcode_name(rcode: u8) -> Option<&'static str> {
+pub(super) fn rcode_name(rcode: u8) -> Option<&'static str> {
     Some(match rcode {
         1 => "FORMERR",
         2 => "SERVFAIL",

@@ -30,6 +30,16 @@
 //! The methods that search rather than compute (all but hash and consistent) look only at servers that are usable, let
 //! the client in and have a weight: those alone can be a first choice. Ties go to the next after the one that was chosen
 //! last. A client without an address (Unix socket) is never known, and hashes have nothing to go by: round robin.
+//!
+//! # What Pen 0.34.1 does otherwise
+//!
+//! As seen by running it:
+//!
+//! - A hard limit of 0 beside a soft one holds known clients to the soft limit, too; here 0 is no limit.
+//! - A client that the access list keeps out, without an abuse server, gets the emergency server; here it is refused.
+//! - A weight of 0 takes no new clients with `-W` alone; here with every method, as for Direct Server Return.
+//! - Of equal priority numbers the first in the list is always taken; here they take turns.
+//! - With a hash, clients of a server that refuses connections are closed; here the next server has them.
 
 mod clients;
 mod method;
