@@ -54,7 +54,7 @@ impl Balancer {
             appliance.start()?;
         }
         if let Some(proxy) = &mut self.proxy {
-            proxy.start()?;
+            proxy.start(&self.config)?;
             proxy.take_remarks().iter().for_each(|remark| warn!("{remark}"));
         }
         self.follow();
@@ -100,10 +100,10 @@ impl Balancer {
             appliance.apply(config.clone())?;
         }
         if let (Some(proxy), Some(prepared)) = (&mut self.proxy, prepared) {
-            proxy.adopt(prepared);
+            proxy.adopt(prepared, &config);
         }
         if let Some(mut new) = new {
-            new.start()?;
+            new.start(&config)?;
             self.proxy = Some(new);
         }
         if config.process.debug != self.config.process.debug {
@@ -181,15 +181,14 @@ impl Balancer {
             appliance.advance();
         }
         if let Some(proxy) = &mut self.proxy {
-            proxy.advance(Instant::now());
+            proxy.advance();
         }
         self.follow();
     }
 
     /// When something is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let appliance = self.appliance.as_ref().and_then(Appliance::poll_timeout);
-        appliance.into_iter().chain(self.proxy.as_ref().and_then(Proxy::poll_timeout)).min()
+        self.appliance.as_ref().and_then(Appliance::poll_timeout)
     }
 
     /// What Direct Server Return's checks and the operator say of a backend is so for the proxy, too.

@@ -46,6 +46,7 @@ use mio::{Poll, Waker};
 use socket2::Socket;
 
 use access::AccessWriter;
+use check::Checker;
 use event_loop::{EventLoop, Order};
 use handover::{Named, Offer, Taken, TakenOver};
 use plan::{Acceptors, Plan};
@@ -53,6 +54,7 @@ use shared::{Shared, Trouble};
 
 use crate::config::Config;
 use crate::failure::{Failure, Sysexit};
+use crate::health::Change;
 
 /// What is told and not yet read at most; what comes then is not told.
 const TROUBLE: usize = 1024;
@@ -69,6 +71,9 @@ pub struct Proxy {
     trouble: Receiver<Trouble>,
     remarks: Vec<String>,
     access: Option<AccessWriter>,
+    checker: Option<Checker>,
+    check_changes: Sender<(u32, Change)>,
+    checks: Receiver<(u32, Change)>,
     /// The sockets of the process that this one succeeds, until it serves.
     taken: Option<Taken>,
     /// Copies of all sockets that listen, for a successor.
@@ -108,6 +113,7 @@ impl Proxy {
     /// An address that cannot be listened on, certificates that cannot be used, servers without addresses.
     pub fn prepare(config: &Config) -> Result<Proxy, Failure> {
         let (sender, trouble) = bounded(TROUBLE);
+        let (check_changes, checks) = unbounded();
         let shared = Arc::new(Shared::new(sender, Instant::now()));
         let mut acceptors = Acceptors::new();
         let mut remarks = Vec::new();
@@ -131,6 +137,9 @@ impl Proxy {
             trouble,
             remarks,
             access,
+            checker: None,
+            check_changes,
+            checks,
             taken,
             named: Named::new(),
             offer: None,
@@ -141,7 +150,7 @@ impl Proxy {
     ///
     /// # Errors
     /// The system has no room for the event loops.
-    pub fn start(&mut self) -> Result<(), Failure> {
+    pub fn start(&mut self, config: &Config) -> Result<(), Failure> {
         let os_error =
             |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("an event loop of the proxy cannot begin: {e}"));
         let all = std::mem::take(&mut self.opened);
@@ -164,6 +173,7 @@ impl Proxy {
             opened.push(sockets);
         }
         self.start_access()?;
+        self.check(config)?;
         for (one, sockets) in self.loops.iter().zip(opened) {
             one.give(Order::Plan(Arc::clone(&self.plan), sockets));
         }
@@ -194,7 +204,7 @@ impl Proxy {
     }
 
     /// Goes on with what was prepared; connections are kept.
-    pub fn adopt(&mut self, prepared: Prepared) {
+    pub fn adopt(&mut self, prepared: Prepared, config: &Config) {
         self.plan = prepared.plan;
         self.acceptors = prepared.acceptors;
         self.remarks.extend(prepared.remarks);
@@ -205,6 +215,9 @@ impl Proxy {
             }
         }
         if let Err(failure) = self.offer(&prepared.sockets) {
+            self.shared.tell(Trouble::Short(failure.message));
+        }
+        if let Err(failure) = self.check(config) {
             self.shared.tell(Trouble::Short(failure.message));
         }
         let (streams, datagrams) = listen::divide(&self.plan, prepared.sockets);

@@ -142,11 +142,13 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             let next = self.balancer.poll_timeout().map_or(next_watch, |timeout| timeout.min(next_watch));
             // Nobody tells that the last connection has ended.
             let wake = if self.ends.is_some() { next.min(now + DRAIN_LOOK) } else { next };
-            let (nothing, no_records, no_flows, no_trouble) = (never(), never(), never(), never());
+            let (nothing, no_records, no_flows) = (never(), never(), never());
+            let (no_trouble, no_checks) = (never(), never());
             let appliance = self.balancer.appliance();
             let reports = appliance.and_then(Appliance::reports).unwrap_or(&nothing);
             let records = appliance.and_then(Appliance::records).unwrap_or(&no_records);
             let trouble = self.balancer.proxy().map_or(&no_trouble, Proxy::trouble);
+            let checks = self.balancer.proxy().map_or(&no_checks, Proxy::checks);
             let taken_over = self.balancer.proxy().map_or_else(never, Proxy::taken_over);
             let told = self.peer.as_ref().map_or(&no_flows, |peer| &peer.told);
             let goes_on = select! {
@@ -169,6 +171,12 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
                     {
                         // What finds no room is told in the next round.
                         let _ = peer.tell.try_send(appliance.to_peer(&records));
+                    }
+                    true
+                }
+                recv(checks) -> check => {
+                    if let (Ok((id, change)), Some(proxy)) = (check, self.balancer.proxy_mut()) {
+                        proxy.hear_of_check(id, &change);
                     }
                     true
                 }

@@ -290,6 +290,11 @@ impl Listener {
         &self.servers
     }
 
+    /// All that clients can be sent to.
+    pub fn all_targets(&self) -> impl Iterator<Item = &Target> {
+        self.servers.iter().chain(&self.emergency).chain(&self.abuse)
+    }
+
     /// What finds servers here.
     pub fn selector(&self) -> &Selector {
         &self.selector

@@ -1,25 +1,29 @@
 //! What the main thread does for the running proxy: says what went wrong, takes in who is well, keeps the access log, and
 //! hands the listeners over to a successor.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
 use socket2::Socket;
 use tracing::{info, warn};
 
+use super::Proxy;
+use super::check::{Checked, Checker};
 use super::event_loop::Order;
 use super::handover::{self, Named, Offer, Taken, TakenOver};
 use super::plan::Plan;
 use super::server::Wanted;
 use super::shared::Trouble;
-use super::Proxy;
 use crate::config::Config;
-use crate::config::proxy::LogTarget;
+use crate::config::proxy::{Address, LogTarget};
 use crate::director::{Condition, Standing};
 use crate::failure::{Failure, Sysexit};
+use crate::health::{Change, Reason, State};
 use crate::os;
+use crate::probe::Check;
 
 /// The sockets of the process that `config` makes this one succeed, if there is one.
 ///
@@ -45,17 +49,87 @@ pub(super) fn missing_return_path(plan: &Plan) -> Vec<String> {
 }
 
 impl Proxy {
-    /// Does what is due at `now`: says what went wrong, and takes in what checks have found.
-    pub fn advance(&mut self, now: Instant) {
-        let _ = now;
+    /// Takes in all that has been told since the last time.
+    pub fn advance(&mut self) {
         while let Ok(trouble) = self.trouble.try_recv() {
             self.hear_of(&trouble);
         }
+        while let Ok((id, change)) = self.checks.try_recv() {
+            self.hear_of_check(id, &change);
+        }
     }
 
-    /// When something is due next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+    /// What checks find.
+    pub fn checks(&self) -> &Receiver<(u32, Change)> {
+        &self.checks
+    }
+
+    /// A check has found that something is other than before.
+    pub fn hear_of_check(&mut self, id: u32, change: &Change) {
+        let Some(server) = self.shared.server_of(id) else { return };
+        match change {
+            Change::Up => {
+                info!("server {} is up", server.name);
+                server.blacklist(Duration::ZERO, Instant::now());
+            }
+            Change::Down(reason) => warn!("server {} IS DOWN: {reason}", server.name),
+        }
+        server.set_healthy(*change == Change::Up);
+        self.plan.rebuild();
+    }
+
+    /// Why the server `id` is down, by its last check.
+    pub fn reason(&self, id: u32) -> Option<Reason> {
+        let standing = self.checker.as_ref()?.standing(id)?;
+        if standing.state == State::Down { standing.reason } else { None }
+    }
+
+    /// Checks those that `config` has, as it says; with virtual addresses Direct Server Return does that for both.
+    ///
+    /// # Errors
+    /// The system has no room for the thread.
+    pub(super) fn check(&mut self, config: &Config) -> Result<(), Failure> {
+        for backend in &config.balance.backends {
+            let server = self.shared.server(&backend.name);
+            match (backend.maintenance, server.wanted()) {
+                (true, _) => server.set_wanted(Wanted::Maintenance),
+                (false, Wanted::Maintenance) => server.set_wanted(Wanted::Active),
+                (false, _) => {}
+            }
+        }
+        let health = &config.balance.health;
+        if health.check == Check::Link || !config.balance.vips.is_empty() {
+            if self.checker.take().is_some() {
+                self.plan.servers.iter().for_each(|server| server.set_healthy(true));
+            }
+            return Ok(());
+        }
+        let mut checked: Vec<Checked> = Vec::new();
+        for target in self.plan.listeners.iter().flat_map(|listener| listener.all_targets()) {
+            // One that serves several listeners is asked once, where the first of them connects to.
+            if checked.iter().any(|known| known.id == target.server.id) {
+                continue;
+            }
+            let (at, source) = match target.address.as_socket() {
+                Some(address) if address.is_ipv4() => (Address::Ip(address), health.source4.map(IpAddr::V4)),
+                Some(address) => (Address::Ip(address), health.source6.map(IpAddr::V6)),
+                None => match target.address.as_pathname() {
+                    Some(path) => (Address::Unix(path.to_owned()), None),
+                    None => continue,
+                },
+            };
+            let (check, policy) = (health.check.clone(), health.policy);
+            checked.push(Checked { id: target.server.id, at, source, check, policy });
+        }
+        match &self.checker {
+            Some(checker) => checker.set(checked),
+            None => {
+                let started = Checker::start(checked, self.check_changes.clone());
+                let failed = |e| Failure::new(Sysexit::OsErr, format!("servers cannot be checked: {e}"));
+                self.checker = Some(started.map_err(failed)?);
+            }
+        }
+        Ok(())
     }
 
     /// Takes in what went wrong.
@@ -64,6 +138,9 @@ impl Proxy {
             Trouble::Failed { id, why, left_out } => {
                 let name = self.shared.server_of(*id).map_or_else(String::new, |server| server.name.clone());
                 warn!("server {name} could not be connected to: {why}; it is left out for {} s", left_out.as_secs());
+                if let Some(checker) = &self.checker {
+                    checker.hurry(*id);
+                }
             }
             Trouble::Short(what) => warn!("the proxy is short of something: {what}"),
         }

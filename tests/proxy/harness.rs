@@ -48,7 +48,7 @@ pub fn config(servers: &[SocketAddr]) -> Config {
 /// Starts it.
 pub fn start(config: &Config) -> Running {
     let mut proxy = Proxy::prepare(config).unwrap();
-    proxy.start().unwrap();
+    proxy.start(config).unwrap();
     let Address::Ip(address) = config.proxy.listeners[0].address else { panic!("no address") };
     Running { proxy, address }
 }

@@ -29,7 +29,7 @@ pub(super) fn perform(balancer: &mut Balancer, act: &Act) -> Reply {
             let name = name(config, backend)?;
             let server = server(balancer, &name)?;
             server.blacklist(*time, Instant::now());
-            Ok(described(balancer.config(), server))
+            described(balancer, server)
         }
         Act::Takeover | Act::Standby => {
             Err(Failure::usage("there are no virtual addresses here: a proxy has no standby"))
@@ -45,7 +45,7 @@ pub(super) fn answer(balancer: &Balancer, query: &Query) -> Reply {
     let config = balancer.config();
     Ok(match query {
         Query::Servers => servers(config, proxy),
-        Query::Server(which) => described(config, server(balancer, &name(config, which)?)?),
+        Query::Server(which) => described(balancer, server(balancer, &name(config, which)?)?)?,
         Query::Status => status(config, proxy),
         Query::Mode => {
             let selection = &config.proxy.selection;
@@ -98,7 +98,7 @@ fn want(balancer: &Balancer, name: &str, wanted: Wanted) -> Reply {
     if let Some(proxy) = balancer.proxy() {
         proxy.plan().rebuild();
     }
-    Ok(described(config, server))
+    described(balancer, server)
 }
 
 /// What a server does, in a word.
@@ -113,7 +113,7 @@ fn state(server: &Server) -> &'static str {
     }
 }
 
-fn line(config: &Config, server: &Server) -> String {
+fn line(config: &Config, proxy: &Proxy, server: &Server) -> String {
     let balance = &config.balance;
     let place = balance.backends.iter().position(|backend| backend.name == server.name);
     let backend = place.map(|place| &balance.backends[place]);
@@ -136,8 +136,9 @@ fn line(config: &Config, server: &Server) -> String {
             backend.prio
         )
     });
+    let reason = proxy.reason(server.id).map_or(String::new(), |reason| format!(" ({reason})"));
     format!(
-        "{place} {}{settings} sx {} rx {} state {}",
+        "{place} {}{settings} sx {} rx {} state {}{reason}",
         server.name,
         server.sent.load(Relaxed),
         server.received.load(Relaxed),
@@ -145,8 +146,11 @@ fn line(config: &Config, server: &Server) -> String {
     )
 }
 
-fn server_json(server: &Server) -> Value {
+fn server_json(proxy: &Proxy, server: &Server) -> Value {
+    let reason = proxy.reason(server.id);
     json!({
+        "reason": reason.as_ref().map(ToString::to_string),
+        "reason_name": reason.as_ref().map(crate::health::Reason::name),
         "name": server.name,
         "state": state(server),
         "connections": server.connections(),
@@ -159,14 +163,15 @@ fn server_json(server: &Server) -> Value {
     })
 }
 
-fn described(config: &Config, server: &Server) -> Answer {
-    Answer::new(line(config, server) + "\n", server_json(server))
+fn described(balancer: &Balancer, server: &Server) -> Reply {
+    let Some(proxy) = balancer.proxy() else { return Err(Failure::usage("nothing runs here")) };
+    Ok(Answer::new(line(balancer.config(), proxy, server) + "\n", server_json(proxy, server)))
 }
 
 fn servers(config: &Config, proxy: &Proxy) -> Answer {
     let all = &proxy.plan().servers;
-    let lines: Vec<String> = all.iter().map(|server| line(config, server)).collect();
-    Answer::new(joined(&lines), all.iter().map(|server| server_json(server)).collect())
+    let lines: Vec<String> = all.iter().map(|server| line(config, proxy, server)).collect();
+    Answer::new(joined(&lines), all.iter().map(|server| server_json(proxy, server)).collect())
 }
 
 fn json(config: &Config, proxy: &Proxy) -> Value {
@@ -192,7 +197,7 @@ fn json(config: &Config, proxy: &Proxy) -> Value {
             "dropped": Reason::ALL.iter().map(|&reason| (reason.to_string(), datagrams.dropped(reason).into()))
                 .collect::<serde_json::Map<String, Value>>(),
         }),
-        "servers": proxy.plan().servers.iter().map(|server| server_json(server)).collect::<Value>(),
+        "servers": proxy.plan().servers.iter().map(|server| server_json(proxy, server)).collect::<Value>(),
     })
 }
 
