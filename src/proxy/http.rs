@@ -3,6 +3,7 @@
 //! - [`Exchange`]: one request at a time and its response; an event loop only moves bytes by what it says.
 //! - [`RequestReader`], [`ResponseReader`]: what bytes are. httparse finds the fields of a head; what it lets pass and
 //!   servers may understand differently is refused here.
+//! - [`h2`]: HTTP/2 from clients, each request of which is served as one of HTTP/1.1.
 //! - `rewrite`: a request's head as the server gets it. `body`: where a body ends; it passes as it is.
 //!
 //! A message that could be understood in two ways is never forwarded: it is answered with a [`Refusal`].
@@ -10,6 +11,7 @@
 mod body;
 mod exchange;
 mod fields;
+pub mod h2;
 mod head;
 mod refusal;
 mod request;
