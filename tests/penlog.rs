@@ -268,7 +268,7 @@ fn wrong_calls_say_what_is_wrong_and_exit_after_sysexits() {
         ("penlogd -f -l /no/such/folder/log 10000", 73, "/no/such/folder/log"),
         ("penlogd -f -u no-such-user 10000", 67, "no-such-user"),
         ("penlogd -f 192.0.2.77:10000", 69, "192.0.2.77:10000"),
-        ("penlogd -n 0 10000", 64, "-n"),
+        ("penlogd -n 0 10000", 64, "--lines"),
         ("penlogd -a 10.0.0.0/33 10000", 64, "10.0.0.0/33"),
         ("mergelogs -p x", 64, "SERVER:FILE"),
         ("mergelogs 10.0.0.1:x", 64, "--penlog"),
