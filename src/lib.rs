@@ -37,6 +37,7 @@ pub mod lb;
 pub mod logging;
 pub mod neighbor;
 pub mod os;
+pub mod penlog;
 pub mod port;
 pub mod probe;
 pub mod proxy;

@@ -9,11 +9,15 @@ use pen_dsr::config::cli::{Cli, Command};
 use pen_dsr::config::{self, Config, ControlAddress, Lookup};
 use pen_dsr::control::client;
 use pen_dsr::failure::{Failure, Sysexit};
-use pen_dsr::{explain, logging, os, replay, run, simulate};
+use pen_dsr::{explain, logging, os, penlog, replay, run, simulate};
 use tracing::warn;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments(std::env::args_os().collect())) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(call) = penlog::called(&words) {
+        return call.run();
+    }
+    let cli = match Cli::try_parse_from(arguments(words)) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -103,6 +107,9 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
             let config = config::load(cli, Lookup::Nothing)?;
             simulate::run(config, &changes(words), &mut std::io::stdout().lock())
         }
+        Some(Command::Penlog { .. }) => Err(penlog::comes_first("penlog")),
+        Some(Command::Penlogd { .. }) => Err(penlog::comes_first("penlogd")),
+        Some(Command::Mergelogs { .. }) => Err(penlog::comes_first("mergelogs")),
     }
 }
 

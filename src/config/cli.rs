@@ -293,6 +293,24 @@ pub enum Command {
         #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Send a web server's log, line by line, to penlogd; also by the name penlog
+    Penlog {
+        /// Its own: pen-dsr penlog --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Make one log, with the clients' addresses, of what web servers and the balancer send; also by the name penlogd
+    Penlogd {
+        /// Its own: pen-dsr penlogd --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Make one log of those of web servers, with the clients' addresses of the balancer's; also by the name mergelogs
+    Mergelogs {
+        /// Its own: pen-dsr mergelogs --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// TCP, UDP or both.

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime};
 
 pub use calendar::{Civil, MONTHS, seconds_since_epoch};
 pub use layout::Formatter;
+pub(crate) use target::LogFile;
 pub use writer::{AccessWriter, Recorder};
 
 use super::select::Why;

@@ -35,7 +35,7 @@ pub(super) enum Target {
 
 /// What became of some lines.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Lines that are written, or sent.
     pub written: u64,
     /// Lines that are not.
@@ -89,7 +89,7 @@ impl Target {
 
 /// A file that is appended to.
 #[derive(Debug)]
-pub(super) struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     /// Its folder and its name there: the folder still can be reached after chroot(2).
     folder: OwnedFd,
@@ -100,14 +100,16 @@ pub(super) struct LogFile {
 }
 
 impl LogFile {
-    fn open(path: &Path) -> io::Result<LogFile> {
+    /// Opens `path`, or makes it.
+    pub fn open(path: &Path) -> io::Result<LogFile> {
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?.to_owned();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = File::open(folder)?.into();
         Ok(LogFile { file: append(path)?, path: path.to_owned(), folder, name, torn: false })
     }
 
-    fn reopen(&mut self) -> io::Result<()> {
+    /// Opens it by its name again; the old one stays if that fails.
+    pub fn reopen(&mut self) -> io::Result<()> {
         let flags = OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP;
         self.file = match openat(&self.folder, self.name.as_os_str(), flags, mode) {
@@ -120,7 +122,8 @@ impl LogFile {
         Ok(())
     }
 
-    fn write(&mut self, mut lines: &[u8]) -> Outcome {
+    /// Appends `lines`, each with its end.
+    pub fn write(&mut self, mut lines: &[u8]) -> Outcome {
         let mut outcome = Outcome::default();
         if self.torn && !lines.is_empty() && self.file.write_all(b"\n").is_ok() {
             self.torn = false;

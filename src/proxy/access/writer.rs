@@ -159,9 +159,12 @@ impl Recorder {
         } else {
             lines.extend_from_slice(&self.own);
         }
+        let hurry = lines.len() >= ROOM / 4;
         drop(lines);
         self.own.clear();
-        if self.shared.asleep.load(Ordering::SeqCst)
+        if hurry && let Some(writer) = &self.writer {
+            writer.unpark();
+        } else if self.shared.asleep.load(Ordering::SeqCst)
             && self.shared.asleep.swap(false, Ordering::SeqCst)
             && let Some(writer) = &self.writer
         {
