@@ -21,6 +21,7 @@ pub mod datagram;
 mod event_loop;
 mod flow;
 mod greeting;
+mod h2_session;
 pub mod handover;
 pub mod http;
 mod http_session;
@@ -163,11 +164,9 @@ impl Proxy {
             let waker = Waker::new(poll.registry(), event_loop::WAKER).map_err(os_error)?;
             let (orders, receiver) = unbounded();
             let shared = Arc::clone(&self.shared);
-            let event_loop = EventLoop::new(poll, shared, receiver).map_err(os_error)?;
-            let thread = std::thread::Builder::new()
-                .name(format!("proxy {index}"))
-                .spawn(move || event_loop.run())
-                .map_err(os_error)?;
+            let registry = poll.registry().try_clone().map_err(os_error)?;
+            let run = move || EventLoop::new(poll, registry, shared, receiver).run();
+            let thread = std::thread::Builder::new().name(format!("proxy {index}")).spawn(run).map_err(os_error)?;
             let new = Loop { orders, waker, thread: Some(thread) };
             self.loops.push(new);
             opened.push(sockets);

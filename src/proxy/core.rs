@@ -1,7 +1,9 @@
 //! What an event loop's sessions work with: streams, their registration, the wheel, shared memory, the snapshot.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -17,7 +19,7 @@ use super::proxy_header;
 use super::plan::{Listener, Target};
 use super::select::{Client, Tried, Why};
 use super::shared::{Shared, Trouble};
-use super::stream::{Owner, Side, Stream};
+use super::stream::{Memory, Owner, Side, Stream};
 use super::wheel::{Tick, Wheel};
 use crate::config::proxy::{ProxyHeader, source_of};
 use crate::os;
@@ -58,6 +60,8 @@ pub(super) struct Core {
     pub(super) tick: Tick,
     /// Sessions whose turn is over, and that have more to do.
     pub(super) again: Vec<usize>,
+    /// Sessions that begin after this one's turn: requests within its connection.
+    pub(super) births: Vec<Birth>,
     /// Connections to servers that are being made.
     pub(super) pending: u32,
     /// Connections end as soon as they can.
@@ -66,6 +70,15 @@ pub(super) struct Core {
     pub(super) pool: Pool,
     /// Where lines of the access log go.
     pub(super) recorder: Option<Recorder>,
+}
+
+/// A request within another connection, for which a session is to begin.
+pub(super) struct Birth {
+    pub(super) listener: Arc<Listener>,
+    pub(super) peer: Peer,
+    /// The session that carries it.
+    pub(super) parent: usize,
+    pub(super) memory: Rc<RefCell<Memory>>,
 }
 
 /// A connection to a server that is being made.
@@ -172,7 +185,7 @@ impl Core {
 
     /// The PROXY header that tells a server of the client behind `stream`.
     fn proxy_header(&self, version: ProxyHeader, peer: &Peer, stream: usize) -> Vec<u8> {
-        let local = || self.streams[stream].socket().local_addr().ok().and_then(|address| address.as_socket());
+        let local = || self.streams[stream].socket()?.local_addr().ok()?.as_socket();
         let mut header = Vec::new();
         proxy_header::write(version, peer.address, peer.local.or_else(local), &mut header);
         header

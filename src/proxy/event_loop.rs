@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use socket2::Socket;
 use std::os::fd::AsRawFd;
 use tracing::error;
 
 use super::access::Recorder;
-use super::core::{Core, Peer};
+use super::core::{Birth, Core, Peer};
 use super::greeting::Greeting;
+use super::h2_session::H2;
 use super::http_session::{Http, Pool};
 use super::plan::{Listener, Plan};
 use super::relay::{Fate, Relay};
@@ -33,6 +34,8 @@ pub(super) const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 1024;
 /// Bytes that are read at a time.
 const SCRATCH: usize = 128 * 1024;
+/// How often those are let go on that had to let others have their turn, before events are looked for.
+const ROUNDS: usize = 4;
 /// Ticks between two looks at connections that wait.
 const SWEEP: Tick = 10;
 /// How long accepting pauses when there is no descriptor left.
@@ -55,6 +58,7 @@ pub(super) enum Session {
     Greeting(Box<Greeting>),
     Relay(Box<Relay>),
     Http(Box<Http>),
+    H2(Box<H2>),
 }
 
 /// A session and its place on the wheel.
@@ -92,14 +96,11 @@ pub(super) struct EventLoop {
 
 impl EventLoop {
     /// A loop that takes `orders`; whoever gives one wakes it.
-    ///
-    /// # Errors
-    /// The system has no descriptors left.
-    pub(super) fn new(poll: Poll, shared: Arc<Shared>, orders: Receiver<Order>) -> io::Result<EventLoop> {
+    pub(super) fn new(poll: Poll, registry: Registry, shared: Arc<Shared>, orders: Receiver<Order>) -> EventLoop {
         let now = Instant::now();
         let core = Core {
             shared,
-            registry: poll.registry().try_clone()?,
+            registry,
             streams: Slab::new(),
             gone: Vec::new(),
             wheel: Wheel::new(now),
@@ -107,13 +108,14 @@ impl EventLoop {
             now,
             tick: 0,
             again: Vec::new(),
+            births: Vec::new(),
             pending: 0,
             draining: false,
             pool: Pool::default(),
             recorder: None,
         };
         let (listeners, sessions) = (Slab::new(), Slab::new());
-        Ok(EventLoop { poll, core, listeners, sessions, serial: 0, orders, paused: None, stopped: false, swept: 0, reuse: 0 })
+        EventLoop { poll, core, listeners, sessions, serial: 0, orders, paused: None, stopped: false, swept: 0, reuse: 0 }
     }
 
     /// Runs until told to stop, or until it is drained.
@@ -133,9 +135,7 @@ impl EventLoop {
             for event in &events {
                 self.handle(event);
             }
-            for key in std::mem::take(&mut self.core.again) {
-                self.run_session(key, None);
-            }
+            self.go_on();
             self.accept_all();
             self.core.wheel.turn(self.core.now, &mut due);
             for (tick, entry) in due.drain(..) {
@@ -159,6 +159,39 @@ impl EventLoop {
         }
     }
 
+    /// Lets those go on that only had to let others have their turn, and begins requests within connections, each a few
+    /// times: what they lead to is dealt with at once, where it can be.
+    fn go_on(&mut self) {
+        for _ in 0..ROUNDS {
+            for birth in std::mem::take(&mut self.core.births) {
+                self.give_birth(birth);
+            }
+            if self.core.again.is_empty() {
+                break;
+            }
+            let mut again = std::mem::take(&mut self.core.again);
+            again.sort_unstable();
+            again.dedup();
+            for key in again {
+                self.run_session(key, None);
+            }
+        }
+    }
+
+    fn give_birth(&mut self, birth: Birth) {
+        let Birth { listener, peer, parent, memory } = birth;
+        let place = self.sessions.vacant_entry();
+        let key = place.key();
+        let stream = Stream::of_memory(&memory, Owner::Session(key, Side::Client));
+        // It has no socket that could fail to be registered.
+        let Ok(client) = self.core.adopt(stream) else { return };
+        memory.borrow_mut().session = Some((key, client));
+        self.serial += 1;
+        place.insert(Place { serial: self.serial, armed: Tick::MAX, session: None });
+        let after = Http::begin(&mut self.core, key, listener, (client, peer), None, Some(parent));
+        self.put_back(key, after);
+    }
+
     /// Closes connections to servers that have waited too long.
     fn expire_idle(&mut self) {
         if self.core.pool.is_empty() || self.core.tick < self.swept + SWEEP {
@@ -172,7 +205,7 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if !self.core.again.is_empty() {
+        if !self.core.again.is_empty() || !self.core.births.is_empty() {
             return Some(Duration::ZERO);
         }
         let waiting = self.listeners.iter().any(|(_, listening)| listening.ready);
@@ -382,6 +415,7 @@ impl Session {
     pub(super) fn ready(self, core: &mut Core, key: usize, side: Option<Side>) -> Option<Session> {
         match self {
             Session::Http(http) => http.ready(core, side),
+            Session::H2(h2) => h2.ready(core),
             Session::Greeting(greeting) => greeting.ready(core, key),
             Session::Relay(mut relay) => match relay.ready(core, side) {
                 Fate::Lives => Some(Session::Relay(relay)),
@@ -393,6 +427,7 @@ impl Session {
     fn look(self, core: &mut Core, key: usize) -> Option<Session> {
         match self {
             Session::Http(http) => http.look(core),
+            Session::H2(h2) => h2.look(core),
             Session::Greeting(greeting) => greeting.look(core, key),
             Session::Relay(mut relay) => match relay.look(core) {
                 Fate::Lives => Some(Session::Relay(relay)),
@@ -406,6 +441,7 @@ impl Session {
             Session::Greeting(greeting) => greeting.deadline(core),
             Session::Relay(relay) => relay.deadline(core),
             Session::Http(http) => http.deadline(core),
+            Session::H2(h2) => h2.deadline(core),
         }
     }
 
@@ -415,6 +451,7 @@ impl Session {
             Session::Greeting(greeting) => greeting.cut(core),
             Session::Relay(mut relay) => relay.cut(core),
             Session::Http(http) => http.cut(core),
+            Session::H2(h2) => h2.cut(core),
         }
     }
 }

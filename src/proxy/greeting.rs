@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::core::{Core, Peer};
 use super::event_loop::Session;
+use super::h2_session::H2;
 use super::http_session::Http;
 use super::plan::Listener;
 use super::proxy_header::{self, Step};
@@ -14,6 +15,7 @@ use super::relay::Relay;
 use super::select::Why;
 use super::shared::Admitted;
 use super::stream::Handshake;
+use super::tls::TlsSide;
 use super::wheel::Tick;
 use crate::config::proxy::Mode;
 
@@ -155,7 +157,10 @@ impl Greeting {
     fn serve(self, core: &mut Core, key: usize) -> Option<Session> {
         let Greeting { listener, client, peer, admitted, .. } = self;
         if matches!(listener.config.mode, Mode::Http(_)) {
-            return Http::begin(core, key, listener, (client, peer), admitted);
+            if core.streams[client].tls().and_then(TlsSide::alpn) == Some(b"h2") {
+                return H2::begin(core, key, listener, (client, peer), admitted);
+            }
+            return Http::begin(core, key, listener, (client, peer), Some(admitted), None);
         }
         match Relay::begin(core, key, Arc::clone(&listener), (client, peer), admitted) {
             Ok(relay) => Some(Session::Relay(Box::new(relay))),
@@ -169,6 +174,8 @@ impl Greeting {
 }
 
 fn refuse(core: &mut Core, client: usize, listener: &Listener, why: Why) {
-    refusal::turn_away(core.streams[client].socket(), listener, why);
+    if let Some(socket) = core.streams[client].socket() {
+        refusal::turn_away(socket, listener, why);
+    }
     core.close(client);
 }

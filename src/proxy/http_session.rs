@@ -70,7 +70,9 @@ pub(super) struct Http {
     /// When something last moved.
     last: Tick,
     log: end::Log,
-    _admitted: Admitted,
+    /// The session whose connection carries this one's request.
+    parent: Option<usize>,
+    _admitted: Option<Admitted>,
 }
 
 /// What a look has led to.
@@ -89,7 +91,8 @@ impl Http {
         key: usize,
         listener: Arc<Listener>,
         (client, peer): (usize, Peer),
-        admitted: Admitted,
+        admitted: Option<Admitted>,
+        parent: Option<usize>,
     ) -> Option<Session> {
         let http = Box::new(Http {
             key,
@@ -108,6 +111,7 @@ impl Http {
             asked: Some(core.now),
             last: core.tick,
             log: end::Log::default(),
+            parent,
             _admitted: admitted,
         });
         // What came with the TLS handshake is not told again.
@@ -122,6 +126,7 @@ impl Http {
     }
 
     fn conclude(mut self: Box<Http>, core: &mut Core, after: After) -> Option<Session> {
+        core.again.extend(self.parent);
         match after {
             After::Waits => {
                 if self.exchange.is_idle() {

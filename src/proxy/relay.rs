@@ -61,7 +61,7 @@ pub(super) struct Relay {
     last: Tick,
     kept_alive: bool,
     why: access::End,
-    _admitted: Admitted,
+    _admitted: Option<Admitted>,
 }
 
 impl Relay {
@@ -94,7 +94,7 @@ impl Relay {
             kept_alive: false,
             why: access::End::Closed,
             listener,
-            _admitted: admitted,
+            _admitted: Some(admitted),
         };
         core.pending += 1;
         if connected {
@@ -110,7 +110,7 @@ impl Relay {
         listener: Arc<Listener>,
         (client, peer): (usize, Peer),
         (server, engaged): (usize, Engaged),
-        admitted: Admitted,
+        admitted: Option<Admitted>,
     ) -> Relay {
         Relay {
             key,

@@ -1,7 +1,9 @@
 //! One connection, a client's or one to a server: its socket, what is known of its readiness, TLS if it has that.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use mio::{Interest, Registry, Token};
 use rustls::ServerConfig;
 use socket2::{Socket, TcpKeepalive};
 
+use super::core::Core;
 use super::tls::{self, Connector, Scratch, TlsSide};
 use crate::os::Pipe;
 
@@ -53,9 +56,70 @@ pub(super) enum Received {
     Broken(io::Error),
 }
 
+/// What carries a stream's bytes.
+enum Transport {
+    Socket(Socket),
+    /// Memory: a request within another connection.
+    Memory(Rc<RefCell<Memory>>),
+}
+
+/// Bytes that wait in memory, between a connection that carries many requests and the session of one of them.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// For the session.
+    pub(super) inbox: Vec<u8>,
+    /// Nothing more comes for it.
+    pub(super) inbox_ended: bool,
+    /// From the session.
+    pub(super) outbox: Vec<u8>,
+    /// The session sends no more, or is over.
+    pub(super) outbox_ended: bool,
+    /// It is over before its response was complete.
+    pub(super) broken: bool,
+    /// Nobody waits for what the session has to say.
+    pub(super) abandoned: bool,
+    /// The session, and its stream, once there is one.
+    pub(super) session: Option<(usize, usize)>,
+}
+
+/// Bytes that a session may leave for a connection that does not take them.
+pub(super) const OUTBOX: usize = 64 * 1024;
+
+impl Memory {
+    /// Has its session look at it again.
+    pub(super) fn wake(&self, core: &mut Core) {
+        let Some((session, stream)) = self.session else { return };
+        if let Some(stream) = core.streams.get_mut(stream)
+            && stream.owner == Owner::Session(session, Side::Client)
+        {
+            (stream.readable, stream.writable) = (true, true);
+            core.again.push(session);
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Received {
+        let n = into.len().min(self.inbox.len());
+        if self.abandoned {
+            return Received::Broken(io::ErrorKind::ConnectionReset.into());
+        }
+        if n == 0 {
+            return if self.inbox_ended { Received::End } else { Received::Nothing };
+        }
+        into[..n].copy_from_slice(&self.inbox[..n]);
+        self.inbox.drain(..n);
+        Received::Bytes(n)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(OUTBOX.saturating_sub(self.outbox.len()));
+        self.outbox.extend_from_slice(&bytes[..n]);
+        n
+    }
+}
+
 /// A connection that does not block, whose readiness is told once for each change.
 pub(super) struct Stream {
-    socket: Socket,
+    transport: Transport,
     pub(super) owner: Owner,
     /// May there be something to read?
     pub(super) readable: bool,
@@ -68,16 +132,27 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(socket: Socket, owner: Owner) -> Stream {
-        Stream { socket, owner, readable: false, writable: false, closing: false, tls: None }
+        Stream { transport: Transport::Socket(socket), owner, readable: false, writable: false, closing: false, tls: None }
     }
 
-    pub(super) fn socket(&self) -> &Socket {
-        &self.socket
+    /// A request within another connection.
+    pub(super) fn of_memory(memory: &Rc<RefCell<Memory>>, owner: Owner) -> Stream {
+        let transport = Transport::Memory(Rc::clone(memory));
+        Stream { transport, owner, readable: true, writable: true, closing: false, tls: None }
+    }
+
+    /// Its socket, if it has one of its own.
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        match &self.transport {
+            Transport::Socket(socket) => Some(socket),
+            Transport::Memory(_) => None,
+        }
     }
 
     /// Has its readiness told from now on, under `token`.
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.socket.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+        let Some(socket) = self.socket() else { return Ok(()) };
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Takes in what is told.
@@ -92,8 +167,16 @@ impl Stream {
         if !self.readable {
             return Received::Nothing;
         }
+        let socket = match &mut self.transport {
+            Transport::Socket(socket) => socket,
+            Transport::Memory(memory) => {
+                let received = memory.borrow_mut().read(into);
+                self.readable = !matches!(received, Received::Nothing);
+                return received;
+            }
+        };
         if let Some(tls) = &mut self.tls {
-            let received = tls.receive(&mut self.socket, scratch, into);
+            let received = tls.receive(socket, scratch, into);
             return match received {
                 Ok(tls::Received::Plain(n)) => {
                     self.readable = !tls.drained() || self.closing;
@@ -110,7 +193,7 @@ impl Stream {
             };
         }
         loop {
-            return match self.socket.read(into) {
+            return match socket.read(into) {
                 Ok(0) => Received::End,
                 Ok(n) => {
                     // Less than there is room for is all that there was; what comes later is told again. The end need not
@@ -136,13 +219,25 @@ impl Stream {
         if !self.writable {
             return Ok(0);
         }
+        let socket = match &mut self.transport {
+            Transport::Socket(socket) => socket,
+            Transport::Memory(memory) => {
+                let mut memory = memory.borrow_mut();
+                if memory.abandoned {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+                let taken = memory.write(bytes);
+                self.writable = taken == bytes.len();
+                return Ok(taken);
+            }
+        };
         if let Some(tls) = &mut self.tls {
-            let taken = tls.send(&mut self.socket, scratch, bytes)?;
+            let taken = tls.send(socket, scratch, bytes)?;
             self.writable = !tls.wants_write();
             return Ok(taken);
         }
         loop {
-            return match self.socket.write(bytes) {
+            return match socket.write(bytes) {
                 Ok(n) => {
                     self.writable = n == bytes.len();
                     Ok(n)
@@ -162,19 +257,19 @@ impl Stream {
     /// # Errors
     /// The connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
-        let Some(tls) = &mut self.tls else { return Ok(true) };
+        let (Some(tls), Transport::Socket(socket)) = (&mut self.tls, &mut self.transport) else { return Ok(true) };
         if tls.wants_write() {
             if !self.writable {
                 return Ok(false);
             }
-            self.writable = tls.flush(&mut self.socket)?;
+            self.writable = tls.flush(socket)?;
         }
         Ok(!tls.wants_write())
     }
 
     /// Are its bytes those of the socket?
     pub(super) fn is_plain(&self) -> bool {
-        self.tls.is_none()
+        self.tls.is_none() && self.socket().is_some()
     }
 
     /// Moves up to `most` bytes from the socket into the empty `pipe`.
@@ -182,7 +277,8 @@ impl Stream {
         if !self.readable {
             return Received::Nothing;
         }
-        match pipe.fill(&self.socket, most) {
+        let Some(socket) = self.socket() else { return Received::Nothing };
+        match pipe.fill(socket, most) {
             Ok(0) => Received::End,
             Ok(n) => Received::Bytes(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -201,7 +297,8 @@ impl Stream {
         if !self.writable {
             return Ok(0);
         }
-        match pipe.drain(&self.socket, most, false) {
+        let Some(socket) = self.socket() else { return Ok(0) };
+        match pipe.drain(socket, most, false) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.writable = false;
                 Ok(0)
@@ -213,26 +310,36 @@ impl Stream {
     /// Sends no more, once all that was written is gone. `false`: the end could not be told yet; then it has to be called
     /// again.
     pub(super) fn shut(&mut self) -> bool {
+        let socket = match &mut self.transport {
+            Transport::Socket(socket) => socket,
+            Transport::Memory(memory) => {
+                memory.borrow_mut().outbox_ended = true;
+                return true;
+            }
+        };
         if let Some(tls) = &mut self.tls
-            && matches!(tls.shutdown(&mut self.socket), Ok(false))
+            && matches!(tls.shutdown(socket), Ok(false))
         {
             self.writable = false;
             return false;
         }
         // Whoever has gone need not be told.
-        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+        let _ = socket.shutdown(std::net::Shutdown::Write);
         true
     }
 
     /// Makes closing it a reset: what was not delivered is not, and the peer is told that something went wrong.
     pub(super) fn reset_on_close(&self) {
-        // Not on Unix sockets.
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        match &self.transport {
+            // Not on Unix sockets.
+            Transport::Socket(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
+            Transport::Memory(memory) => memory.borrow_mut().broken = true,
+        }
     }
 
     /// Has the system ask a peer that has been silent for `after` whether it is there.
     pub(super) fn keep_alive(&self, after: Duration) {
-        let _ = self.socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after));
+        let _ = self.socket().map(|socket| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)));
     }
 
     /// Reads what waits and leaves it there (recv(2), MSG_PEEK).
@@ -240,7 +347,8 @@ impl Stream {
     /// # Errors
     /// As recv(2).
     pub(super) fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
-        nix::sys::socket::recv(self.socket.as_raw_fd(), into, nix::sys::socket::MsgFlags::MSG_PEEK).map_err(Into::into)
+        let Some(socket) = self.socket() else { return Ok(0) };
+        nix::sys::socket::recv(socket.as_raw_fd(), into, nix::sys::socket::MsgFlags::MSG_PEEK).map_err(Into::into)
     }
 
     /// Takes off what was peeked at: as much as `bytes` has room for.
@@ -248,7 +356,8 @@ impl Stream {
     /// # Errors
     /// As recv(2).
     pub(super) fn skip(&self, bytes: &mut [u8]) -> io::Result<()> {
-        (&self.socket).read_exact(bytes)
+        let Some(mut socket) = self.socket() else { return Ok(()) };
+        socket.read_exact(bytes)
     }
 
     /// Has the peer ended?
@@ -261,12 +370,13 @@ impl Stream {
     /// # Errors
     /// As send(2).
     pub(super) fn write_raw(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.socket).write(bytes)
+        let Some(mut socket) = self.socket() else { return Ok(0) };
+        socket.write(bytes)
     }
 
     /// Has the peer everything that was written?
     pub(super) fn is_delivered(&self) -> bool {
-        crate::os::unacknowledged(&self.socket).is_ok_and(|bytes| bytes == 0)
+        self.socket().is_none_or(|socket| crate::os::unacknowledged(socket).is_ok_and(|bytes| bytes == 0))
     }
 
     /// From here on its bytes are those of a TLS connection with a client.
@@ -300,15 +410,17 @@ impl Stream {
 
     /// Goes on with the TLS handshake. What a client sends behind it is read by that, and left for [`Stream::read`].
     pub(super) fn handshake(&mut self, scratch: &mut Scratch) -> Handshake {
-        let Some(tls) = &mut self.tls else { return Handshake::Done };
-        if self.writable && tls.flush(&mut self.socket).is_err() {
+        let (Some(tls), Transport::Socket(socket)) = (&mut self.tls, &mut self.transport) else {
+            return Handshake::Done;
+        };
+        if self.writable && tls.flush(socket).is_err() {
             return Handshake::Failed;
         }
         while tls.is_handshaking() {
             if !self.readable {
                 return Handshake::Waits;
             }
-            match tls.receive(&mut self.socket, scratch, &mut []) {
+            match tls.receive(socket, scratch, &mut []) {
                 Ok(tls::Received::Plain(_)) => {}
                 Ok(tls::Received::Blocked) => self.readable = false,
                 Ok(tls::Received::Closed | tls::Received::Truncated) | Err(_) => return Handshake::Failed,
@@ -324,6 +436,7 @@ impl Stream {
     /// # Errors
     /// It failed.
     pub(super) fn connected(&self) -> io::Result<()> {
-        self.socket.take_error()?.map_or(Ok(()), Err)
+        let Some(socket) = self.socket() else { return Ok(()) };
+        socket.take_error()?.map_or(Ok(()), Err)
     }
 }

@@ -230,6 +230,11 @@ impl H2Connection {
         self.streams.get_mut(at)
     }
 
+    /// Is there such a request, and its response not complete?
+    pub fn serves(&self, id: u32) -> bool {
+        self.streams.binary_search_by_key(&id, |stream| stream.id).is_ok()
+    }
+
     /// What has come of a stream's request and was not consumed, as HTTP/1.1.
     pub fn request(&self, id: u32) -> &[u8] {
         match self.streams.binary_search_by_key(&id, |stream| stream.id) {

@@ -72,7 +72,11 @@ impl Http {
             about: About::Request(access::Request {
                 method: about.method_name.of(head),
                 target: about.target.of(head),
-                version: if about.http10 { "HTTP/1.0" } else { "HTTP/1.1" },
+                version: match (self.parent, about.http10) {
+                    (Some(_), _) => "HTTP/2.0",
+                    (None, true) => "HTTP/1.0",
+                    (None, false) => "HTTP/1.1",
+                },
                 host: field(about.host),
                 status: self.log.status,
                 body: self.log.body,
@@ -173,6 +177,10 @@ impl Http {
         self.drop_connecting(core);
         for buffer in [&mut self.from_client, &mut self.to_server, &mut self.from_server, &mut self.to_client] {
             buffer.give_back(&mut core.supplies.buffers);
+        }
+        // Who carries this one's request looks at what is left in memory.
+        if self.parent.is_some() {
+            let _ = core.streams[self.client].shut();
         }
         core.close(self.client);
     }

@@ -1,0 +1,261 @@
+//! A client's connection that carries many requests at a time (HTTP/2): each is a session of its own, whose client is
+//! memory, and this carries between those and the connection.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::core::{Birth, Core, Peer};
+use super::event_loop::Session;
+use super::http::h2::{H2Connection, H2Event, H2Settings};
+use super::plan::Listener;
+use super::relay::{Fate, ticks};
+use super::shared::Admitted;
+use super::stream::{Memory, Received};
+use super::wheel::Tick;
+
+/// Bytes of a request that wait for its session at most.
+const INBOX: usize = 64 * 1024;
+
+/// A client's connection that carries many requests.
+pub(super) struct H2 {
+    key: usize,
+    listener: Arc<Listener>,
+    peer: Peer,
+    client: usize,
+    connection: H2Connection,
+    /// Requests, by their streams' numbers.
+    requests: BTreeMap<u32, Request>,
+    out: Vec<u8>,
+    written: usize,
+    events: Vec<H2Event>,
+    last: Tick,
+    going: bool,
+    ended: bool,
+    _admitted: Admitted,
+}
+
+struct Request {
+    memory: Rc<RefCell<Memory>>,
+    /// Its response has been given up, or is complete.
+    over: bool,
+}
+
+impl H2 {
+    pub(super) fn begin(
+        core: &mut Core,
+        key: usize,
+        listener: Arc<Listener>,
+        (client, peer): (usize, Peer),
+        admitted: Admitted,
+    ) -> Option<Session> {
+        let settings = H2Settings { head: listener.settings.limits.head, ..H2Settings::default() };
+        let h2 = Box::new(H2 {
+            key,
+            listener,
+            peer,
+            client,
+            connection: H2Connection::new(&settings),
+            requests: BTreeMap::new(),
+            out: Vec::new(),
+            written: 0,
+            events: Vec::new(),
+            last: core.tick,
+            going: false,
+            ended: false,
+            _admitted: admitted,
+        });
+        h2.ready(core)
+    }
+
+    pub(super) fn ready(mut self: Box<H2>, core: &mut Core) -> Option<Session> {
+        self.last = core.tick;
+        if core.draining && !self.going {
+            self.going = true;
+            self.connection.goaway();
+        }
+        match self.carry(core) {
+            Fate::Lives => Some(Session::H2(self)),
+            Fate::Over => {
+                self.close(core);
+                None
+            }
+        }
+    }
+
+    pub(super) fn look(mut self: Box<H2>, core: &mut Core) -> Option<Session> {
+        let idle = self.listener.settings.timeouts.idle;
+        if idle.is_zero() || core.tick < self.last + ticks(idle) {
+            return Some(Session::H2(self));
+        }
+        self.close(core);
+        None
+    }
+
+    pub(super) fn deadline(&self, _: &Core) -> Tick {
+        let idle = self.listener.settings.timeouts.idle;
+        if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) }
+    }
+
+    /// The time for connections to end by themselves is over.
+    pub(super) fn cut(mut self: Box<H2>, core: &mut Core) {
+        self.close(core);
+    }
+
+    fn carry(&mut self, core: &mut Core) -> Fate {
+        for _ in 0..32 {
+            let Ok(written) = self.write(core) else { return Fate::Over };
+            let read = match self.read(core, written) {
+                Ok(read) => read,
+                Err(()) => return Fate::Over,
+            };
+            self.connection.poll(&mut self.events);
+            let happened = self.take_events(core);
+            let moved = self.exchange(core);
+            // What sessions said may have to go on, and leave room for more.
+            self.connection.poll(&mut self.events);
+            let more = self.connection.has_output();
+            if !(read || happened || moved || more || !self.events.is_empty()) {
+                break;
+            }
+            if more && !written {
+                break;
+            }
+        }
+        if self.connection.is_closed() && !self.connection.has_output() && self.written == self.out.len() {
+            return Fate::Over;
+        }
+        Fate::Lives
+    }
+
+    /// Writes what there is for the client; is all of it gone?
+    fn write(&mut self, core: &mut Core) -> Result<bool, ()> {
+        let stream = &mut core.streams[self.client];
+        loop {
+            if self.written == self.out.len() {
+                self.out.clear();
+                self.written = 0;
+                self.connection.output(&mut self.out);
+                if self.out.is_empty() {
+                    // An idle connection holds no memory.
+                    self.out = Vec::new();
+                    return stream.flush().map_err(drop);
+                }
+            }
+            let taken = stream.write(&self.out[self.written..], &mut core.supplies.tls).map_err(drop)?;
+            self.written += taken;
+            if self.written < self.out.len() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Reads from the client, unless what it is to get has to go first; did something come?
+    fn read(&mut self, core: &mut Core, written: bool) -> Result<bool, ()> {
+        if !written || self.ended || !self.connection.wants_input() {
+            return Ok(false);
+        }
+        let supplies = &mut core.supplies;
+        match core.streams[self.client].read(&mut supplies.scratch, &mut supplies.tls) {
+            Received::Bytes(n) => {
+                self.connection.input(&supplies.scratch[..n]);
+                Ok(true)
+            }
+            Received::Nothing => Ok(false),
+            Received::End => {
+                self.ended = true;
+                self.connection.input_end();
+                Ok(true)
+            }
+            Received::Broken(_) => Err(()),
+        }
+    }
+
+    fn take_events(&mut self, core: &mut Core) -> bool {
+        let happened = !self.events.is_empty();
+        for event in std::mem::take(&mut self.events) {
+            match event {
+                H2Event::Request(id) => {
+                    let memory = Rc::new(RefCell::new(Memory::default()));
+                    core.births.push(Birth {
+                        listener: Arc::clone(&self.listener),
+                        peer: self.peer,
+                        parent: self.key,
+                        memory: Rc::clone(&memory),
+                    });
+                    self.requests.insert(id, Request { memory, over: false });
+                }
+                H2Event::Readable(_) | H2Event::Writable(_) => {}
+                H2Event::Reset(id) => {
+                    if let Some(request) = self.requests.remove(&id) {
+                        request.abandon(core);
+                    }
+                }
+            }
+        }
+        happened
+    }
+
+    /// Carries between the connection and the sessions of its requests; did something move?
+    fn exchange(&mut self, core: &mut Core) -> bool {
+        let mut moved = false;
+        for (&id, request) in &mut self.requests {
+            let mut memory = request.memory.borrow_mut();
+            let waiting = self.connection.request(id);
+            let room = INBOX.saturating_sub(memory.inbox.len()).min(waiting.len());
+            if room > 0 {
+                memory.inbox.extend_from_slice(&waiting[..room]);
+                self.connection.consume(id, room);
+                moved = true;
+                memory.wake(core);
+            }
+            if !memory.outbox.is_empty() {
+                let accepted = self.connection.respond(id, &memory.outbox);
+                if accepted > 0 {
+                    memory.outbox.drain(..accepted);
+                    moved = true;
+                    memory.wake(core);
+                }
+            }
+            if memory.outbox_ended && memory.outbox.is_empty() && !request.over {
+                request.over = true;
+                moved = true;
+                if memory.broken {
+                    self.connection.reset(id);
+                } else {
+                    self.connection.respond_end(id);
+                }
+            }
+        }
+        // A response that is complete: its session has nothing more to wait for.
+        let connection = &self.connection;
+        self.requests.retain(|&id, request| {
+            let over = request.over || !connection.serves(id);
+            if over {
+                request.memory.borrow_mut().inbox_ended = true;
+                request.memory.borrow().wake(core);
+            }
+            !over
+        });
+        moved
+    }
+
+    fn close(&mut self, core: &mut Core) {
+        for request in std::mem::take(&mut self.requests).into_values() {
+            request.abandon(core);
+        }
+        core.close(self.client);
+    }
+}
+
+impl Request {
+    /// Nobody waits for its response any more.
+    fn abandon(self, core: &mut Core) {
+        let mut memory = self.memory.borrow_mut();
+        memory.inbox_ended = true;
+        memory.outbox.clear();
+        memory.abandoned = true;
+        memory.wake(core);
+    }
+}
