@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use parking_lot::RwLock;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{self, BackendConfig, Config};
@@ -25,9 +24,7 @@ use crate::engine::{Engine, RecentClient};
 use crate::failure::{Failure, Sysexit};
 use crate::flowfile::{FlowFile, Key};
 use crate::lb::Seed;
-use crate::lb::acl::Acl;
 use crate::lb::flow::{Owner, Record, Shape};
-use crate::logging;
 use crate::os;
 use crate::sync;
 use crate::worker::{Command, Report};

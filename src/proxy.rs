@@ -188,8 +188,7 @@ impl Proxy {
         let mut remarks = Vec::new();
         let shared = &self.shared;
         let mut acceptors = self.acceptors.clone();
-        let plan =
-            Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
+        let plan = Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
         let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
         let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
         let sockets = listen::open(&plan, &new, self.loops.len(), None)?;

@@ -16,7 +16,7 @@ pub fn count(traffic: &Traffic) -> String {
 /// What `balancer` has counted, a line each.
 pub fn all(balancer: &Balancer) -> Vec<String> {
     let appliance = balancer.appliance().map(|appliance| lines(&appliance.counters(), appliance.director()));
-    let proxy = balancer.proxy().map(|proxy| proxied(proxy));
+    let proxy = balancer.proxy().map(proxied);
     appliance.into_iter().chain(proxy).flatten().collect()
 }
 

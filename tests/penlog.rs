@@ -136,7 +136,8 @@ fn what_web_servers_and_the_balancer_send_becomes_one_log() {
     let penlogd = Penlogd::start(folder.path(), &["-b", "600", "-p", pidfile.to_str().unwrap()]);
     assert_eq!(fs::read_to_string(&pidfile).unwrap().trim(), penlogd.child.id().to_string());
     let target = LogTarget::Udp(penlogd.address);
-    let balancer = AccessWriter::start(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
+    let mut balancer = AccessWriter::open(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
+    balancer.start().unwrap();
     let mut recorder = balancer.recorder();
 
     // The balancer's line is there before the first server's, after the second server's; the same request of two clients.
@@ -233,7 +234,8 @@ fn mergelogs_makes_one_log_of_files() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     let target = LogTarget::File(folder.path().join("pen.log"));
-    let balancer = AccessWriter::start(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
+    let mut balancer = AccessWriter::open(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
+    balancer.start().unwrap();
     let mut recorder = balancer.recorder();
     recorder.record(&request("192.0.2.1", "10.0.0.1", b"/a", 200));
     recorder.record(&request("192.0.2.2", "10.0.0.2", b"/a", 200));

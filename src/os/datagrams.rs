@@ -116,7 +116,7 @@ impl Datagrams {
             note.length = header.0.msg_len as usize;
             note.cut = header.0.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             note.peer_length = header.0.msg_hdr.msg_namelen;
-            note.control_length = header.0.msg_hdr.msg_controllen as usize;
+            note.control_length = header.0.msg_hdr.msg_controllen as _;
         }
         Ok(received)
     }

@@ -15,8 +15,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::access::Recorder;
 use super::flow::Supplies;
 use super::http_session::Pool;
-use super::proxy_header;
 use super::plan::{Listener, Target};
+use super::proxy_header;
 use super::select::{Client, Tried, Why};
 use super::shared::{Shared, Trouble};
 use super::stream::{Memory, Owner, Side, Stream};
@@ -137,7 +137,13 @@ impl Core {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn connect(&mut self, key: usize, listener: &Listener, peer: &Peer, target: &Target) -> io::Result<(usize, bool)> {
+    pub(super) fn connect(
+        &mut self,
+        key: usize,
+        listener: &Listener,
+        peer: &Peer,
+        target: &Target,
+    ) -> io::Result<(usize, bool)> {
         let socket = open(&target.address)?;
         if let Some(address) = target.address.as_socket() {
             if listener.config.transparent

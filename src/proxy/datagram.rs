@@ -107,13 +107,13 @@ impl DatagramLoop {
                 if event.token() == WAKER {
                     self.take_orders();
                 } else if token & 1 == 0 {
-                    self.relay.from_server(token >> 1, &self.fronts);
+                    self.relay.pass_down(token >> 1, &self.fronts);
                 } else if let Some(front) = self.fronts.get_mut(token >> 1) {
                     front.ready = true;
                 }
             }
             for place in std::mem::take(&mut self.relay.again) {
-                self.relay.from_server(place, &self.fronts);
+                self.relay.pass_down(place, &self.fronts);
             }
             self.relay.flush(&self.fronts);
             self.read_fronts();

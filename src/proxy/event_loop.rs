@@ -104,7 +104,13 @@ impl EventLoop {
             streams: Slab::new(),
             gone: Vec::new(),
             wheel: Wheel::new(now),
-            supplies: super::flow::Supplies { scratch: vec![0; SCRATCH], buffers: Vec::new(), pipes: Vec::new(), tls: Scratch::new(), splice: true },
+            supplies: super::flow::Supplies {
+                scratch: vec![0; SCRATCH],
+                buffers: Vec::new(),
+                pipes: Vec::new(),
+                tls: Scratch::new(),
+                splice: true,
+            },
             now,
             tick: 0,
             again: Vec::new(),
@@ -115,7 +121,18 @@ impl EventLoop {
             recorder: None,
         };
         let (listeners, sessions) = (Slab::new(), Slab::new());
-        EventLoop { poll, core, listeners, sessions, serial: 0, orders, paused: None, stopped: false, swept: 0, reuse: 0 }
+        EventLoop {
+            poll,
+            core,
+            listeners,
+            sessions,
+            serial: 0,
+            orders,
+            paused: None,
+            stopped: false,
+            swept: 0,
+            reuse: 0,
+        }
     }
 
     /// Runs until told to stop, or until it is drained.
@@ -372,8 +389,7 @@ impl EventLoop {
             let Some(listener) = plan.listeners.get(index) else { continue };
             let entry = self.listeners.vacant_entry();
             let token = Token(entry.key() << 1 | 1);
-            let registered =
-                self.core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);
+            let registered = self.core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);
             match registered {
                 Ok(()) => {
                     entry.insert(Listening { socket, listener: Arc::clone(listener), ready: true });

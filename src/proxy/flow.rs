@@ -137,7 +137,8 @@ impl Flow {
         match self.stage {
             Stage::Open => {}
             Stage::Ending => {
-                if !(last && to.is_plain()) && !to.shut() {
+                let need_not_be_told = last && to.is_plain();
+                if !need_not_be_told && !to.shut() {
                     return Ok(false);
                 }
                 self.stage = Stage::Ended;
@@ -176,7 +177,7 @@ impl Flow {
         match received {
             Received::Bytes(_) | Received::Nothing => return false,
             Received::End => self.stage = Stage::Ending,
-            Received::Broken(_) => self.stage = Stage::Breaking,
+            Received::Broken => self.stage = Stage::Breaking,
         }
         true
     }

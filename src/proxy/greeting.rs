@@ -62,11 +62,9 @@ impl Greeting {
         if !header && !tls {
             return greeting.serve(core, key);
         }
-        if !header {
-            if !greeting.start_tls(core) {
-                core.close(client);
-                return None;
-            }
+        if !header && !greeting.start_tls(core) {
+            core.close(client);
+            return None;
         }
         // What has come with the connection is told; nothing need be read before.
         Some(Session::Greeting(Box::new(greeting)))
@@ -124,7 +122,7 @@ impl Greeting {
         core.wheel.tick(self.deadline) + 1
     }
 
-    pub(super) fn cut(self: Box<Greeting>, core: &mut Core) {
+    pub(super) fn cut(&self, core: &mut Core) {
         core.close(self.client);
     }
 

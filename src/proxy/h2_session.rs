@@ -168,7 +168,7 @@ impl H2 {
                 self.connection.input_end();
                 Ok(true)
             }
-            Received::Broken(_) => Err(()),
+            Received::Broken => Err(()),
         }
     }
 

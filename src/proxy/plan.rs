@@ -168,11 +168,9 @@ impl Plan {
         let mut listeners: Vec<Arc<Listener>> = Vec::new();
         let known = previous.and_then(|plan| plan.listeners.first()).map(|listener| Arc::clone(&listener.selector));
         for listen in &proxy.listeners {
-            let mut target =
-                |backend: &BackendConfig| Target::new(backend, server(&backend.name), listen, &acl);
-            let wanted = |backend: &&BackendConfig| {
-                listen.backends.is_empty() || listen.backends.contains(&backend.name)
-            };
+            let mut target = |backend: &BackendConfig| Target::new(backend, server(&backend.name), listen, &acl);
+            let wanted =
+                |backend: &&BackendConfig| listen.backends.is_empty() || listen.backends.contains(&backend.name);
             let targets = balance.backends.iter().filter(wanted).map(&mut target).collect::<Result<Vec<_>, _>>()?;
             let emergency = balance.emergency.as_ref().map(&mut target).transpose()?;
             let abuse = proxy.abuse.as_ref().map(&mut target).transpose()?;

@@ -274,9 +274,7 @@ impl Relay {
         self.phase = Phase::Breaking(since);
         self.why = if self.down.stage == Stage::Broken { access::End::Broken } else { self.why };
         let late = core.now >= since + MOST_BREAKING;
-        for (flow, from, to) in
-            [(&mut self.up, self.client, self.server), (&mut self.down, self.server, self.client)]
-        {
+        for (flow, from, to) in [(&mut self.up, self.client, self.server), (&mut self.down, self.server, self.client)] {
             let Some((from, to)) = core.streams.get2_mut(from, to) else { return Fate::Over };
             if flow.is_over() {
                 continue;
@@ -316,7 +314,8 @@ impl Relay {
 
     fn record(&self, core: &mut Core) {
         let Some(recorder) = &mut core.recorder else { return };
-        let server = self.engaged.as_ref().map(|engaged| access::Server { name: &engaged.server().name, address: None });
+        let server =
+            self.engaged.as_ref().map(|engaged| access::Server { name: &engaged.server().name, address: None });
         recorder.record(&access::Entry {
             client: self.peer.address,
             listener: &self.listener.name,

@@ -108,9 +108,7 @@ impl Server {
 
     /// May new connections go there? Not counting what is only suspected of it, unless `strict`.
     pub fn takes(&self, strict: bool, now: Instant) -> bool {
-        self.is_healthy()
-            && self.wanted() == Wanted::Active
-            && !(strict && self.blacklisted_for(now).is_some())
+        self.is_healthy() && self.wanted() == Wanted::Active && !(strict && self.blacklisted_for(now).is_some())
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) enum Received {
     /// The peer sends no more.
     End,
     /// The connection is broken.
-    Broken(io::Error),
+    Broken,
 }
 
 /// What carries a stream's bytes.
@@ -100,7 +100,7 @@ impl Memory {
     fn read(&mut self, into: &mut [u8]) -> Received {
         let n = into.len().min(self.inbox.len());
         if self.abandoned {
-            return Received::Broken(io::ErrorKind::ConnectionReset.into());
+            return Received::Broken;
         }
         if n == 0 {
             return if self.inbox_ended { Received::End } else { Received::Nothing };
@@ -132,7 +132,14 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(socket: Socket, owner: Owner) -> Stream {
-        Stream { transport: Transport::Socket(socket), owner, readable: false, writable: false, closing: false, tls: None }
+        Stream {
+            transport: Transport::Socket(socket),
+            owner,
+            readable: false,
+            writable: false,
+            closing: false,
+            tls: None,
+        }
     }
 
     /// A request within another connection.
@@ -188,8 +195,8 @@ impl Stream {
                 }
                 Ok(tls::Received::Closed) => Received::End,
                 // Who wanted to end would have said so; what came may not be all.
-                Ok(tls::Received::Truncated) => Received::Broken(io::ErrorKind::UnexpectedEof.into()),
-                Err(e) => Received::Broken(e),
+                Ok(tls::Received::Truncated) => Received::Broken,
+                Err(_) => Received::Broken,
             };
         }
         loop {
@@ -206,7 +213,7 @@ impl Stream {
                     Received::Nothing
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => Received::Broken(e),
+                Err(_) => Received::Broken,
             };
         }
     }
@@ -285,7 +292,7 @@ impl Stream {
                 self.readable = false;
                 Received::Nothing
             }
-            Err(e) => Received::Broken(e),
+            Err(_) => Received::Broken,
         }
     }
 

@@ -35,7 +35,8 @@ fn http_server(name: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
             if reader.read_exact(&mut body).is_err() {
                 return;
             }
-            let response = format!("HTTP/1.1 200 OK\r\nX-Server: {name}\r\nContent-Length: {}\r\n\r\n{head}", head.len());
+            let response =
+                format!("HTTP/1.1 200 OK\r\nX-Server: {name}\r\nContent-Length: {}\r\n\r\n{head}", head.len());
             if writer.write_all(response.as_bytes()).is_err() {
                 return;
             }
@@ -55,7 +56,8 @@ fn response(reader: &mut BufReader<TcpStream>) -> (String, String) {
     while !head.ends_with("\r\n\r\n") {
         assert!(reader.read_line(&mut head).unwrap() > 0, "the end after {head:?}");
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length").parse().unwrap();
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).expect("a length").parse().unwrap();
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     (head, String::from_utf8(body).unwrap())

@@ -61,14 +61,14 @@ impl Relay {
             // One after the other from the same client go in one call.
             let end = (first + 1..count).find(|&place| sender(place) != client).unwrap_or(count);
             match client {
-                Some(client) => self.from_client(client, front, batch, first..end),
+                Some(client) => self.pass_up(client, front, batch, first..end),
                 None => self.drop(Reason::Malformed, end - first),
             }
             first = end;
         }
     }
 
-    fn from_client(&mut self, key: Key, front: &Front, batch: &Datagrams, places: Range<usize>) {
+    fn pass_up(&mut self, key: Key, front: &Front, batch: &Datagrams, places: Range<usize>) {
         let place = match self.clients.find(&key) {
             Some(place) => {
                 self.clients.touch(place, self.core.now);
@@ -174,7 +174,7 @@ impl Relay {
     }
 
     /// Reads what the server of the client at `place` has sent.
-    pub(super) fn from_server(&mut self, place: usize, fronts: &Slab<Front>) {
+    pub(super) fn pass_down(&mut self, place: usize, fronts: &Slab<Front>) {
         for _ in 0..ROUNDS {
             let first = self.leaving.len();
             let room = (self.answers.places() - first).min(FROM_SERVER);

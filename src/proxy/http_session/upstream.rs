@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rustc_hash::FxBuildHasher;
 
-use super::super::core::{Core, Peer};
+use super::super::core::Core;
 use super::super::plan::{Listener, Target};
 use super::super::select::{Tried, Why};
 use super::super::server::Engaged;

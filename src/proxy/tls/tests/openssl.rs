@@ -15,7 +15,8 @@ use crate::config::proxy::{ClientCertificates, TlsVersion};
 
 /// Whether openssl is here; says that the test is skipped where it is not.
 fn have_openssl() -> bool {
-    let found = Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    let found =
+        Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
     if !found {
         println!("SKIPPED: openssl is not installed");
     }
@@ -98,10 +99,9 @@ fn openssl_agrees_on_version_suite_protocol_and_name_and_verifies_the_chain() {
     let config = TlsConfig { names: vec![("www.example.net".into(), www)], ..settings(&authority) };
     let loaded = Acceptor::new().load(&config, true).unwrap();
     let root = authority.file();
-    for (version, name, suite) in [
-        ("-tls1_3", "TLSv1.3", "TLS_AES_128_GCM_SHA256"),
-        ("-tls1_2", "TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256"),
-    ] {
+    for (version, name, suite) in
+        [("-tls1_3", "TLSv1.3", "TLS_AES_128_GCM_SHA256"), ("-tls1_2", "TLSv1.2", "ECDHE-ECDSA-AES128-GCM-SHA256")]
+    {
         let arguments = ["-CAfile", text(&root), "-verify_return_error", "-servername", "www.example.net"];
         let verify = ["-verify_hostname", "www.example.net", "-alpn", "http/1.1,h2", version];
         let (printed, served) = connect(&loaded, &[arguments.as_slice(), &verify].concat());
@@ -177,7 +177,10 @@ fn openssl_is_stapled_what_its_responder_has_said() {
     let index = authority.write("index.txt", format!("V\t21000101000000Z\t\t{serial}\tunknown\t/CN=default\n"));
     let (root, key) = (text(&root), text(&key));
     let ask = ["ocsp", "-issuer", root, "-cert", text(&files.chain), "-respout", text(&response), "-noverify"];
-    openssl(&[ask.as_slice(), &["-index", text(&index), "-CA", root, "-rsigner", root, "-rkey", key, "-ndays", "1"]].concat());
+    openssl(
+        &[ask.as_slice(), &["-index", text(&index), "-CA", root, "-rsigner", root, "-rkey", key, "-ndays", "1"]]
+            .concat(),
+    );
     files.ocsp = Some(response);
     let loaded = load(&TlsConfig { default: Some(files.clone()), ..TlsConfig::default() });
     assert_eq!(loaded.remarks, Vec::<String>::new());

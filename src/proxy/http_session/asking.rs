@@ -1,0 +1,207 @@
+//! From the client to the server: requests.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::super::access;
+use super::super::core::Core;
+use super::super::http::{ClientClosed, Limits, Rewrite, Step};
+use super::super::refusal;
+use super::super::stream::Received;
+use super::{After, Http, Refused, State, TOGETHER};
+use crate::config::proxy::Mode;
+
+impl Http {
+    /// Takes in what the client has sent.
+    pub(super) fn hear_client(&mut self, core: &mut Core) -> Result<bool, After> {
+        if !self.write_server(core)? {
+            return Ok(false);
+        }
+        let mut moved = false;
+        if !self.from_client.is_empty() {
+            let kept = self.from_client.take();
+            let consumed = self.take_from_client(core, kept.bytes());
+            let consumed = self.or_refuse(core, consumed)?;
+            moved = consumed > 0;
+            self.from_client.restore(kept, consumed);
+        }
+        // While a request is held back, its bytes stay in the socket, and the client waits.
+        let limit = self.listener.settings.limits.head as usize;
+        if self.held_back(limit) || self.client_ended {
+            return Ok(moved);
+        }
+        let stream = &mut core.streams[self.client];
+        let mut scratch = std::mem::take(&mut core.supplies.scratch);
+        let received = stream.read(&mut scratch, &mut core.supplies.tls);
+        let outcome = match received {
+            Received::Bytes(n) => self.new_from_client(core, &scratch[..n]).map(|()| true),
+            Received::Nothing => Ok(moved),
+            Received::End => {
+                self.client_ended = true;
+                self.client_closed().map(|()| true)
+            }
+            Received::Broken => {
+                self.log.end = access::End::ClientReset;
+                Err(After::Over)
+            }
+        };
+        core.supplies.scratch = scratch;
+        outcome
+    }
+
+    /// Is there nothing that could be done with more bytes of the client's?
+    pub(super) fn held_back(&self, limit: usize) -> bool {
+        let connecting = !self.exchange.is_idle() && !self.upstream.is_connected();
+        // Not while its response is on the way; one more request may be waiting here.
+        connecting || self.from_client.len() > limit || (!self.from_client.is_empty() && !self.exchange.is_idle())
+    }
+
+    pub(super) fn new_from_client(&mut self, core: &mut Core, bytes: &[u8]) -> Result<(), After> {
+        if self.exchange.is_idle() && self.asked.is_none() {
+            self.asked = Some(core.now);
+        }
+        if self.from_client.is_empty() {
+            let consumed = self.take_from_client(core, bytes);
+            let consumed = self.or_refuse(core, consumed)?;
+            self.from_client.add(&mut core.supplies.buffers, &bytes[consumed..]);
+            return Ok(());
+        }
+        self.from_client.add(&mut core.supplies.buffers, bytes);
+        let kept = self.from_client.take();
+        let consumed = self.take_from_client(core, kept.bytes());
+        let consumed = self.or_refuse(core, consumed)?;
+        self.from_client.restore(kept, consumed);
+        Ok(())
+    }
+
+    pub(super) fn or_refuse<T>(&mut self, core: &mut Core, outcome: Result<T, Refused>) -> Result<T, After> {
+        outcome.map_err(|refused| match refused {
+            Refused::Request(refusal) => {
+                core.shared.totals.bad_requests.fetch_add(1, Relaxed);
+                self.log.end = access::End::BadClient;
+                self.refuse(core, refusal)
+            }
+            Refused::Nobody(why) => {
+                core.shared.totals.refused.fetch_add(1, Relaxed);
+                self.log.end = access::End::Refused(why);
+                self.refuse(core, refusal::refusal(why))
+            }
+        })
+    }
+
+    /// Deals with `input`, what the client sent; says how much of it is consumed.
+    pub(super) fn take_from_client(&mut self, core: &mut Core, input: &[u8]) -> Result<usize, Refused> {
+        let limits = Limits { head: self.listener.settings.limits.head };
+        let mut at = 0;
+        loop {
+            let rest = &input[at..];
+            match self.exchange.from_client(rest, &limits)? {
+                Step::More | Step::Hold => break,
+                Step::Skip { raw } => at += raw,
+                Step::End => {}
+                Step::Head { consumed } => {
+                    self.asked = None;
+                    core.shared.totals.requests.fetch_add(1, Relaxed);
+                    self.log.request(core, &rest[..consumed], self.exchange.request());
+                    self.write_request(core, &rest[..consumed]);
+                    at += consumed;
+                    self.engage(core)?;
+                }
+                Step::Body { raw } | Step::Trailer { raw } => {
+                    let body = &rest[..raw];
+                    at += raw;
+                    self.log.received += raw as u64;
+                    if !self.send_to_server(core, body)? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.flush_to_server(core)?;
+        Ok(at)
+    }
+
+    pub(super) fn write_request(&mut self, core: &mut Core, head: &[u8]) {
+        let Mode::Http(forwarded) = self.listener.config.mode else { return };
+        let client = self.peer.ip();
+        let trusted = client.is_some_and(|ip| self.listener.settings.trusted.iter().any(|net| net.contains(ip)));
+        let rewrite = Rewrite {
+            client,
+            https: self.listener.tls.is_some(),
+            forwarded,
+            trusted,
+            reuse: true,
+            host: &self.listener.name,
+        };
+        let out = self.to_server.writer(&mut core.supplies.buffers);
+        self.exchange.write_request(head, &rewrite, out);
+    }
+
+    /// Sends `body` behind what waits already; may more come?
+    pub(super) fn send_to_server(&mut self, core: &mut Core, body: &[u8]) -> Result<bool, Refused> {
+        let Some(server) = self.upstream.stream() else { return Ok(false) };
+        if !self.to_server.is_empty() && body.len() > TOGETHER {
+            self.flush_to_server(core)?;
+        }
+        if !self.to_server.is_empty() || body.len() <= TOGETHER {
+            self.to_server.add(&mut core.supplies.buffers, body);
+            return Ok(self.to_server.len() <= TOGETHER);
+        }
+        let taken = core.streams[server].write(body, &mut core.supplies.tls);
+        let Ok(taken) = taken else { return self.server_broken() };
+        if taken < body.len() {
+            self.to_server.add(&mut core.supplies.buffers, &body[taken..]);
+        }
+        Ok(self.to_server.is_empty())
+    }
+
+    pub(super) fn flush_to_server(&mut self, core: &mut Core) -> Result<(), Refused> {
+        let Some(server) = self.upstream.stream().filter(|_| self.upstream.is_connected()) else { return Ok(()) };
+        if self.to_server.is_empty() {
+            return Ok(());
+        }
+        let stream = &mut core.streams[server];
+        match stream.write(self.to_server.bytes(), &mut core.supplies.tls) {
+            Ok(taken) => self.to_server.skip(taken),
+            Err(_) => return self.server_broken().map(|_: bool| ()),
+        }
+        if self.to_server.is_empty() && !self.exchange.repeatable() {
+            self.to_server.give_back(&mut core.supplies.buffers);
+        }
+        Ok(())
+    }
+
+    /// The server takes no more. What it has to say about that is still to be read.
+    pub(super) fn server_broken<T: Default>(&mut self) -> Result<T, Refused> {
+        self.to_server.forget();
+        Ok(T::default())
+    }
+
+    /// Writes what waits for the server; is all of it gone?
+    pub(super) fn write_server(&mut self, core: &mut Core) -> Result<bool, After> {
+        if self.upstream.is_connected()
+            && let Some(server) = self.upstream.stream()
+        {
+            if core.streams[server].flush().is_err() {
+                self.to_server.forget();
+            }
+            let flushed = self.flush_to_server(core);
+            self.or_refuse(core, flushed)?;
+        }
+        Ok(self.to_server.is_empty() || !self.upstream.is_connected())
+    }
+
+    pub(super) fn client_closed(&mut self) -> Result<(), After> {
+        match self.exchange.client_closed() {
+            ClientClosed::Idle if self.to_client.is_empty() => Err(After::Over),
+            ClientClosed::Idle => {
+                self.state = State::Closing;
+                Ok(())
+            }
+            ClientClosed::Abort => {
+                self.log.end = access::End::ClientReset;
+                Err(After::Over)
+            }
+            ClientClosed::Waits | ClientClosed::HalfClosed => Ok(()),
+        }
+    }
+}
