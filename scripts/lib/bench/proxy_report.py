@@ -83,4 +83,13 @@ def circumstances(bench, options):
         f"- the proxy on CPU {bench.proxy_cpu}, client and server on CPU {bench.load_cpu}; three network namespaces "
         f"joined by two cables (veth); congestion control {CONGESTION.read_text().strip()}",
         *([f"- TLS: {agreed}"] if agreed else []),
+        *([f"- HTTP: {'; '.join(f'{name} {http(*what)}' for name, what in bench.seen.items())}"] if bench.seen else []),
     ]
+
+
+def http(forwarded, reused):
+    """What a candidate did with four requests over two connections, the last one pipelined, in words."""
+    which = "every request"
+    if not all(forwarded):
+        which = "every request but pipelined ones" if all(forwarded[:3]) else f"{sum(forwarded)} of 4 requests"
+    return f"X-Forwarded-For on {which}, connections to the server {'' if reused else 'not '}reused"
