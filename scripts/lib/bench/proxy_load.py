@@ -26,7 +26,8 @@ http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 300; open_file_cache max=16;
   client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory};
   uwsgi_temp_path {directory}; scgi_temp_path {directory};
-  server {{ listen 80 reuseport backlog=16384; root {directory}; }}
+  server {{ listen 80 reuseport backlog=16384; root {directory};
+    location = /seen {{ default_type text/plain; return 200 "$http_x_forwarded_for $connection"; }} }}
 }}
 """
 
@@ -125,6 +126,14 @@ class Load:
         except NoLoad as why:
             return str(why)
         return f"{measured['version']} {measured['cipher']}"
+
+    def seen(self, target):
+        """Whether each request of two connections had X-Forwarded-For, and whether they shared one to the server.
+
+        The fourth request is pipelined.
+        """
+        measured = self.traffic(["seen", *target.split(":")], PATIENCE)
+        return [bool(header) for header in measured["headers"]], len(set(measured["ways"])) == 1
 
     def traffic(self, words, timeout):
         """traffic.py to its end: what it measured."""

@@ -36,6 +36,8 @@ class Bench:
         self.skipped = {}
         # name of the candidate -> what TLS agrees on
         self.agreed = {}
+        # name of the candidate -> what Load.seen says of its HTTP
+        self.seen = {}
         # (name of the candidate, title of the metric) -> requests that failed
         self.errors = {}
         self.broken = False
@@ -71,6 +73,9 @@ class Bench:
             pids = processes.tree(proxy.process.pid)
             if metric.mode in (candidates.TLS, candidates.H2) and row.name not in self.agreed:
                 self.agreed[row.name] = self.load.hello(TARGET)
+            if metric.mode == candidates.HTTP and row.name not in self.seen:
+                self.seen[row.name] = self.load.seen(TARGET)
+                say(f"{row.name}: X-Forwarded-For on requests, and one connection to the server: {self.seen[row.name]}")
             if metric.load == "idle":
                 return self.idle(metric, pids)
             begin = self.reading(pids)

@@ -8,6 +8,7 @@ import chart
 import machine
 import proxy_metrics
 import report
+from candidates import DIRECT
 
 TITLE = "The proxy: pen-dsr, haproxy, nginx and pen"
 # On an idle machine a proxy waits for what the kernel does in threads of its own only; that is this at most.
@@ -28,6 +29,7 @@ def of_proxy(bench, metrics, options):
         lines += [*failed, *([""] if failed else [])]
         figure = metric.figures[0]
         unit, found = report.bars(bench.samples, metric, figure)
+        found = [bar for bar in found if bar[0] is not DIRECT or bar[1] is not None]  # no proxy has no CPU time
         panels.append((f"{metric.title}: {figure.heading}", unit, found))
     lines += ["## How to read this", "", NOTES.read_text().rstrip()]
     return "\n".join(lines), chart.svg(TITLE, panels)
@@ -83,4 +85,13 @@ def circumstances(bench, options):
         f"- the proxy on CPU {bench.proxy_cpu}, client and server on CPU {bench.load_cpu}; three network namespaces "
         f"joined by two cables (veth); congestion control {CONGESTION.read_text().strip()}",
         *([f"- TLS: {agreed}"] if agreed else []),
+        *([f"- HTTP: {'; '.join(f'{name} {http(*what)}' for name, what in bench.seen.items())}"] if bench.seen else []),
     ]
+
+
+def http(forwarded, reused):
+    """What a candidate did with four requests over two connections, the last one pipelined, in words."""
+    which = "every request"
+    if not all(forwarded):
+        which = "every request but pipelined ones" if all(forwarded[:3]) else f"{sum(forwarded)} of 4 requests"
+    return f"X-Forwarded-For on {which}, connections to the server {'' if reused else 'not '}reused"

@@ -5,6 +5,7 @@
     traffic.py idle HOST PORT N [tls]                says so on a line when they are open; ends with its standard input
     traffic.py udp HOST PORT SOCKETS WINDOW SECONDS
     traffic.py first HOST PORT SECONDS [tls]         one new connection after the other, a request over each
+    traffic.py seen HOST PORT                        what an HTTP server sees of two connections, two requests each
     traffic.py hello HOST PORT                       what TLS agrees on
 
 Clients print one line of JSON.
@@ -25,6 +26,7 @@ ORDER = 32  # bytes that a client of bulk sends first: `down`, `up NUMBER`, or `
 STORE = 64 << 20  # bytes that bulk is sent from, again and again
 PATIENCE = 10.0  # seconds
 REQUEST = b"GET /page HTTP/1.1\r\nHost: server\r\n\r\n"
+SEEN = b"GET /seen HTTP/1.1\r\nHost: server\r\n\r\n"
 DATAGRAM = b"x" * 64
 LOST_AFTER = 0.2  # seconds without any reply
 
@@ -42,6 +44,8 @@ def main(words):
         measured = udp((words[1], int(words[2])), int(words[3]), int(words[4]), float(words[5]))
     elif words[0] == "first":
         measured = first((words[1], int(words[2])), float(words[3]), "tls" in words[4:])
+    elif words[0] == "seen":
+        measured = seen((words[1], int(words[2])))
     else:
         measured = hello((words[1], int(words[2])))
     print(json.dumps(measured), flush=True)
@@ -261,6 +265,27 @@ def udp(target, number, window, seconds):
         ready = selector.select(LOST_AFTER)
     elapsed = time.monotonic() - begin
     return {"count": replies, "seconds": elapsed, "lost": max(0, sent - replies - number * window)}
+
+
+def seen(target):
+    """X-Forwarded-For of four requests as the server had it, "" for none, and which of its connections they came by.
+
+    Two over a connection, one after the other, then two over another one, the second sent with the first.
+    """
+    headers, ways = [], []
+    for pipelined in (False, True):
+        with connected(target, None) as connection, connection.makefile("rb") as answers:
+            for number in range(2):
+                if not (pipelined and number):
+                    connection.sendall(SEEN * (2 if pipelined else 1))
+                length = 0
+                while line := answers.readline().strip().lower():
+                    if line.startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                header, _, way = answers.read(length).decode().rpartition(" ")
+                headers.append(header)
+                ways.append(way)
+    return {"headers": headers, "ways": ways}
 
 
 def hello(target):
