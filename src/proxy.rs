@@ -127,7 +127,7 @@ impl Proxy {
         let os_error =
             |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("an event loop of the proxy cannot begin: {e}"));
         let (streams, datagrams) = listen::divide(&self.plan, std::mem::take(&mut self.opened));
-        self.datagrams.adopt(&self.shared, &self.plan, datagrams).map_err(os_error)?;
+        self.datagrams.adopt(&self.shared, &self.plan, datagrams, None).map_err(os_error)?;
         for (index, sockets) in streams.into_iter().enumerate() {
             let poll = Poll::new().map_err(os_error)?;
             let waker = Waker::new(poll.registry(), event_loop::WAKER).map_err(os_error)?;
@@ -167,7 +167,7 @@ impl Proxy {
         self.acceptors = prepared.acceptors;
         self.remarks.extend(prepared.remarks);
         let (streams, datagrams) = listen::divide(&self.plan, prepared.sockets);
-        if let Err(e) = self.datagrams.adopt(&self.shared, &self.plan, datagrams) {
+        if let Err(e) = self.datagrams.adopt(&self.shared, &self.plan, datagrams, None) {
             self.shared.tell(Trouble::Short(format!("no event loop for datagrams: {e}")));
         }
         for (one, sockets) in self.loops.iter().zip(streams) {
