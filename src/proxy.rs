@@ -154,11 +154,12 @@ impl Proxy {
     pub fn start(&mut self, config: &Config) -> Result<(), Failure> {
         let os_error =
             |e: std::io::Error| Failure::new(Sysexit::OsErr, format!("an event loop of the proxy cannot begin: {e}"));
+        self.start_access()?;
         let all = std::mem::take(&mut self.opened);
         self.offer(&all)?;
         let (streams, datagrams) = listen::divide(&self.plan, all);
         let mut opened = Vec::new();
-        self.datagrams.adopt(&self.shared, &self.plan, datagrams).map_err(os_error)?;
+        self.datagrams.adopt(&self.shared, &self.plan, datagrams, self.access.as_ref()).map_err(os_error)?;
         for (index, sockets) in streams.into_iter().enumerate() {
             let poll = Poll::new().map_err(os_error)?;
             let waker = Waker::new(poll.registry(), event_loop::WAKER).map_err(os_error)?;
@@ -168,10 +169,10 @@ impl Proxy {
             let run = move || EventLoop::new(poll, registry, shared, receiver).run();
             let thread = std::thread::Builder::new().name(format!("proxy {index}")).spawn(run).map_err(os_error)?;
             let new = Loop { orders, waker, thread: Some(thread) };
+            new.give(Order::Record(self.access.as_ref().map(AccessWriter::recorder)));
             self.loops.push(new);
             opened.push(sockets);
         }
-        self.start_access()?;
         self.check(config)?;
         for (one, sockets) in self.loops.iter().zip(opened) {
             one.give(Order::Plan(Arc::clone(&self.plan), sockets));
@@ -219,7 +220,7 @@ impl Proxy {
             self.shared.tell(Trouble::Short(failure.message));
         }
         let (streams, datagrams) = listen::divide(&self.plan, prepared.sockets);
-        if let Err(e) = self.datagrams.adopt(&self.shared, &self.plan, datagrams) {
+        if let Err(e) = self.datagrams.adopt(&self.shared, &self.plan, datagrams, self.access.as_ref()) {
             self.shared.tell(Trouble::Short(format!("no event loop for datagrams: {e}")));
         }
         for (one, sockets) in self.loops.iter().zip(streams) {

@@ -116,7 +116,8 @@ impl Datagrams {
             note.length = header.0.msg_len as usize;
             note.cut = header.0.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             note.peer_length = header.0.msg_hdr.msg_namelen;
-            note.control_length = header.0.msg_hdr.msg_controllen as _;
+            // Of another type on every system.
+            note.control_length = header.0.msg_hdr.msg_controllen as u64 as usize;
         }
         Ok(received)
     }
@@ -210,7 +211,7 @@ impl Datagrams {
             while let Some(message) = next.as_ref() {
                 let kind = (message.cmsg_level, message.cmsg_type);
                 let content = libc::CMSG_DATA(next);
-                let length = message.cmsg_len as usize;
+                let length = message.cmsg_len as u64 as usize;
                 if kind == LOCAL_IPV4 && length >= libc::CMSG_LEN(LOCAL_IPV4_LENGTH as u32) as usize {
                     let address = local_ipv4(&content.cast::<[u8; LOCAL_IPV4_LENGTH]>().read());
                     return Some(Local { address: address.into(), interface: 0 });

@@ -33,6 +33,7 @@ use slab::Slab;
 use socket2::Socket;
 use tracing::error;
 
+use super::access::Recorder;
 use super::event_loop::{Order, WAKER};
 use super::plan::{Listener, Plan};
 use super::shared::{Shared, Trouble};
@@ -77,14 +78,19 @@ impl DatagramLoop {
     ///
     /// # Errors
     /// The system has no descriptors left.
-    fn new(poll: Poll, shared: Arc<Shared>, orders: Receiver<Order>) -> io::Result<DatagramLoop> {
+    fn new(
+        poll: Poll,
+        shared: Arc<Shared>,
+        orders: Receiver<Order>,
+        recorder: Option<Recorder>,
+    ) -> io::Result<DatagramLoop> {
         let core = Core { shared, registry: poll.registry().try_clone()?, now: Instant::now() };
         Ok(DatagramLoop {
             poll,
             orders,
             fronts: Slab::new(),
             batch: Datagrams::new(MOST_DATAGRAMS, DATAGRAM_ROOM),
-            relay: Relay::new(core),
+            relay: Relay::new(core, recorder),
             idle: Duration::ZERO,
             stopped: false,
         })
@@ -107,21 +113,25 @@ impl DatagramLoop {
                 if event.token() == WAKER {
                     self.take_orders();
                 } else if token & 1 == 0 {
-                    self.relay.pass_down(token >> 1, &self.fronts);
+                    self.relay.read_server(token >> 1, &self.fronts);
                 } else if let Some(front) = self.fronts.get_mut(token >> 1) {
                     front.ready = true;
                 }
             }
             for place in std::mem::take(&mut self.relay.again) {
-                self.relay.pass_down(place, &self.fronts);
+                self.relay.read_server(place, &self.fronts);
             }
             self.relay.flush(&self.fronts);
             self.read_fronts();
             self.relay.expire(self.idle);
+            if let Some(recorder) = &mut self.relay.recorder {
+                recorder.flush();
+            }
             if self.relay.draining && self.relay.clients.is_empty() {
                 return;
             }
         }
+        self.relay.end_those(|_| true);
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -156,7 +166,7 @@ impl DatagramLoop {
         while let Ok(order) = self.orders.try_recv() {
             match order {
                 Order::Plan(plan, sockets) => self.adopt(&plan, sockets),
-                Order::Record(_) => {}
+                Order::Record(recorder) => self.relay.recorder = recorder,
                 Order::Drain => self.drain(),
                 Order::Stop => self.stopped = true,
             }

@@ -193,6 +193,7 @@ impl Proxy {
         for one in &self.loops {
             one.give(Order::Record(self.access.as_ref().map(super::AccessWriter::recorder)));
         }
+        self.datagrams.record(self.access.as_ref());
         Ok(())
     }
 

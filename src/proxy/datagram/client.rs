@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -42,7 +42,9 @@ pub(super) struct Core {
 /// A client that is being served.
 pub(super) struct Client {
     pub(super) key: Key,
-    pub(super) began: SystemTime,
+    pub(super) began: Instant,
+    /// Where it came to, as that was then.
+    pub(super) listener: Arc<Listener>,
     pub(super) link: Link,
     /// Datagrams and bytes from it, and to it.
     pub(super) from: (u64, u64),
@@ -74,7 +76,7 @@ impl Client {
     /// Why there is no server for it.
     pub(super) fn begin(
         core: &Core,
-        listener: &Listener,
+        listener: &Arc<Listener>,
         key: Key,
         place: usize,
         admitted: Admitted,
@@ -84,7 +86,8 @@ impl Client {
         listener.served(&selected(&key), link.target.server.id, core.now);
         Ok(Client {
             key,
-            began: SystemTime::now(),
+            began: core.now,
+            listener: Arc::clone(listener),
             link,
             from: (0, 0),
             to: (0, 0),

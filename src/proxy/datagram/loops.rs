@@ -10,6 +10,7 @@ use socket2::Socket;
 
 use super::DatagramLoop;
 use crate::proxy::Loop;
+use crate::proxy::access::{AccessWriter, Recorder};
 use crate::proxy::event_loop::{Order, WAKER};
 use crate::proxy::plan::Plan;
 use crate::proxy::shared::Shared;
@@ -20,7 +21,7 @@ pub(in crate::proxy) struct Loops(Vec<Loop>);
 
 impl Loops {
     /// Serves by `plan`, with these new sockets, for each loop by the listeners' places; the first that there are begin as
-    /// many loops.
+    /// many loops, which write to `log`.
     ///
     /// # Errors
     /// The system has no room for the loops.
@@ -29,15 +30,23 @@ impl Loops {
         shared: &Arc<Shared>,
         plan: &Arc<Plan>,
         sockets: Vec<Vec<(usize, Socket)>>,
+        log: Option<&AccessWriter>,
     ) -> io::Result<()> {
         if self.0.is_empty() && sockets.iter().any(|one| !one.is_empty()) {
-            self.0 = (0..sockets.len()).map(|index| begin(index, shared)).collect::<io::Result<_>>()?;
+            self.0 = (0..sockets.len())
+                .map(|index| begin(index, shared, log.map(AccessWriter::recorder)))
+                .collect::<io::Result<_>>()?;
         }
         let mut sockets = sockets.into_iter();
         for one in &self.0 {
             one.give(Order::Plan(Arc::clone(plan), sockets.next().unwrap_or_default()));
         }
         Ok(())
+    }
+
+    /// Writes to `log` from now on.
+    pub(in crate::proxy) fn record(&self, log: Option<&AccessWriter>) {
+        self.0.iter().for_each(|one| one.give(Order::Record(log.map(AccessWriter::recorder))));
     }
 
     /// Takes nothing more from clients; what servers answer still goes to them.
@@ -62,11 +71,11 @@ impl Loops {
     }
 }
 
-fn begin(index: usize, shared: &Arc<Shared>) -> io::Result<Loop> {
+fn begin(index: usize, shared: &Arc<Shared>, recorder: Option<Recorder>) -> io::Result<Loop> {
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let (orders, receiver) = unbounded();
-    let datagrams = DatagramLoop::new(poll, Arc::clone(shared), receiver)?;
+    let datagrams = DatagramLoop::new(poll, Arc::clone(shared), receiver, recorder)?;
     let thread = thread::Builder::new().name(format!("datagrams {index}")).spawn(move || datagrams.run())?;
     Ok(Loop { orders, waker, thread: Some(thread) })
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
@@ -12,6 +12,8 @@ use super::client::{Client, Core, Key};
 use super::recent::Recent;
 use super::tally::{Admitted, Reason};
 use crate::os::{DATAGRAM_ROOM, Datagrams, MOST_DATAGRAMS};
+use crate::proxy::access::{self, End, Recorder};
+use crate::proxy::select::Why;
 
 /// Datagrams that are read from a server's socket at a time, so that many of them share a call on the way to the clients.
 const FROM_SERVER: usize = 8;
@@ -29,18 +31,21 @@ pub(super) struct Relay {
     /// Those whose sockets have more to read.
     pub(super) again: Vec<usize>,
     pub(super) draining: bool,
+    /// Where lines of the access log go.
+    pub(super) recorder: Option<Recorder>,
     answers: Datagrams,
     /// By which socket each of them leaves.
     leaving: Vec<usize>,
 }
 
 impl Relay {
-    pub(super) fn new(core: Core) -> Relay {
+    pub(super) fn new(core: Core, recorder: Option<Recorder>) -> Relay {
         Relay {
             core,
             clients: Recent::new(),
             again: Vec::new(),
             draining: false,
+            recorder,
             answers: Datagrams::new(MOST_DATAGRAMS, DATAGRAM_ROOM),
             leaving: Vec::with_capacity(MOST_DATAGRAMS),
         }
@@ -61,14 +66,14 @@ impl Relay {
             // One after the other from the same client go in one call.
             let end = (first + 1..count).find(|&place| sender(place) != client).unwrap_or(count);
             match client {
-                Some(client) => self.pass_up(client, front, batch, first..end),
+                Some(client) => self.pass_on(client, front, batch, first..end),
                 None => self.drop(Reason::Malformed, end - first),
             }
             first = end;
         }
     }
 
-    fn pass_up(&mut self, key: Key, front: &Front, batch: &Datagrams, places: Range<usize>) {
+    fn pass_on(&mut self, key: Key, front: &Front, batch: &Datagrams, places: Range<usize>) {
         let place = match self.clients.find(&key) {
             Some(place) => {
                 self.clients.touch(place, self.core.now);
@@ -108,7 +113,7 @@ impl Relay {
             return false;
         }
         self.core.shared.datagrams.evicted.fetch_add(1, Relaxed);
-        self.end(place);
+        self.end(place, End::Limit);
         true
     }
 
@@ -122,7 +127,7 @@ impl Relay {
         match client.change_server(&self.core, &front.listener, place) {
             // It has lost its socket, and begins anew.
             Err(reason) if front.listener.config.transparent => {
-                self.end(place);
+                self.end(place, end_of(reason));
                 Err(reason)
             }
             _ => Ok(()),
@@ -157,7 +162,7 @@ impl Relay {
                 Err(e) if is_refusal(&e) => {
                     client.server_failed(&self.core, &front.listener, &e);
                     if let Err(reason) = client.change_server(&self.core, &front.listener, place) {
-                        self.end(place);
+                        self.end(place, end_of(reason));
                         return Err((reason, lost + places.len()));
                     }
                 }
@@ -174,7 +179,7 @@ impl Relay {
     }
 
     /// Reads what the server of the client at `place` has sent.
-    pub(super) fn pass_down(&mut self, place: usize, fronts: &Slab<Front>) {
+    pub(super) fn read_server(&mut self, place: usize, fronts: &Slab<Front>) {
         for _ in 0..ROUNDS {
             let first = self.leaving.len();
             let room = (self.answers.places() - first).min(FROM_SERVER);
@@ -208,11 +213,11 @@ impl Relay {
     /// The server has refused what was sent to it last.
     fn refused(&mut self, place: usize, fronts: &Slab<Front>, error: &io::Error) {
         let Some(client) = self.clients.get_mut(place) else { return };
-        let Some(front) = fronts.get(client.key.front) else { return self.end(place) };
+        let Some(front) = fronts.get(client.key.front) else { return self.end(place, End::Stopped) };
         client.server_failed(&self.core, &front.listener, error);
         let Some(refused) = client.refused(self.core.now).map(<[u8]>::to_vec) else {
             // Nothing is lost: whatever comes next from the client finds another server.
-            return self.end(place);
+            return self.end(place, End::ServerReset);
         };
         match client.change_server(&self.core, &front.listener, place) {
             Ok(()) => match client.link.socket.send(&refused) {
@@ -223,7 +228,7 @@ impl Relay {
             },
             Err(reason) => {
                 self.drop(reason, 1);
-                self.end(place);
+                self.end(place, end_of(reason));
             }
         }
     }
@@ -273,7 +278,7 @@ impl Relay {
             && end <= self.core.now
         {
             let Some((place, _)) = self.clients.oldest() else { return };
-            self.end(place);
+            self.end(place, End::Idle);
         }
     }
 
@@ -292,7 +297,7 @@ impl Relay {
     pub(super) fn end_those(&mut self, over: impl Fn(&Client) -> bool) {
         for place in self.clients.places() {
             if self.clients.get(place).is_some_and(&over) {
-                self.end(place);
+                self.end(place, End::Stopped);
             }
         }
     }
@@ -306,13 +311,35 @@ impl Relay {
         }
     }
 
-    fn end(&mut self, place: usize) {
+    fn end(&mut self, place: usize, why: End) {
         // Its socket leaves the poll with its descriptor.
-        drop(self.clients.remove(place));
+        let Some(client) = self.clients.remove(place) else { return };
+        let Some(recorder) = &mut self.recorder else { return };
+        let target = &client.link.target;
+        recorder.record(&access::Entry {
+            client: Some(client.key.address),
+            listener: &client.listener.name,
+            server: Some(access::Server { name: &target.server.name, address: target.address.as_socket() }),
+            start: SystemTime::now() - client.began.elapsed(),
+            connect: Some(Duration::ZERO),
+            total: client.began.elapsed(),
+            received: client.from.1,
+            sent: client.to.1,
+            end: why,
+            about: access::About::Stream(&[]),
+        });
     }
 
     fn drop(&self, reason: Reason, count: usize) {
         self.core.shared.datagrams.drop(reason, count);
+    }
+}
+
+/// How a client ends for whom there is no other server.
+fn end_of(reason: Reason) -> End {
+    match reason {
+        Reason::Short => End::System,
+        _ => End::Refused(Why::Failed),
     }
 }
 
