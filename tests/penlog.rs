@@ -102,6 +102,12 @@ fn web(host: &str, path: &str, status: u16) -> String {
     format!("{host} - joe [23/Nov/2026:12:33:45 +0100] \"GET /{path} HTTP/1.1\" {status} 9 \"-\" \"curl \\\"8\\\"\"\n")
 }
 
+fn balancer(target: LogTarget) -> AccessWriter {
+    let mut balancer = AccessWriter::open(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
+    balancer.start().unwrap();
+    balancer
+}
+
 fn request<'a>(client: &str, server: &str, path: &'a [u8], status: u16) -> Entry<'a> {
     let about = Request {
         method: b"GET",
@@ -136,8 +142,7 @@ fn what_web_servers_and_the_balancer_send_becomes_one_log() {
     let penlogd = Penlogd::start(folder.path(), &["-b", "600", "-p", pidfile.to_str().unwrap()]);
     assert_eq!(fs::read_to_string(&pidfile).unwrap().trim(), penlogd.child.id().to_string());
     let target = LogTarget::Udp(penlogd.address);
-    let mut balancer = AccessWriter::open(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
-    balancer.start().unwrap();
+    let balancer = balancer(target);
     let mut recorder = balancer.recorder();
 
     // The balancer's line is there before the first server's, after the second server's; the same request of two clients.
@@ -234,8 +239,7 @@ fn mergelogs_makes_one_log_of_files() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     let target = LogTarget::File(folder.path().join("pen.log"));
-    let mut balancer = AccessWriter::open(&AccessLog { target, layout: LogLayout::Plain }).unwrap();
-    balancer.start().unwrap();
+    let balancer = balancer(target);
     let mut recorder = balancer.recorder();
     recorder.record(&request("192.0.2.1", "10.0.0.1", b"/a", 200));
     recorder.record(&request("192.0.2.2", "10.0.0.2", b"/a", 200));

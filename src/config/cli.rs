@@ -293,19 +293,19 @@ pub enum Command {
         #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
-    /// Send a web server's log, line by line, to penlogd; also by the name penlog
+    /// Send each line of a web server's log to penlogd
     Penlog {
         /// Its own: pen-dsr penlog --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
-    /// Make one log, with the clients' addresses, of what web servers and the balancer send; also by the name penlogd
+    /// Make one log of what web servers and the balancer send
     Penlogd {
         /// Its own: pen-dsr penlogd --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
-    /// Make one log of those of web servers, with the clients' addresses of the balancer's; also by the name mergelogs
+    /// Make one log of files of web servers and the balancer
     Mergelogs {
         /// Its own: pen-dsr mergelogs --help
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

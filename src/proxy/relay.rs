@@ -87,7 +87,7 @@ impl Relay {
             phase: Phase::Connecting(dialing),
             up: Flow::new(),
             down: Flow::new(),
-            engaged: Some(Engaged::new(&started.target.server)),
+            engaged: Some(Engaged::new(&started.target.server, &started.target.address)),
             began: core.now,
             connected: None,
             last: core.tick,
@@ -219,7 +219,7 @@ impl Relay {
             Ok(started) => {
                 let (dialing, connected) = dialing_of(core, &self.listener, tried, &started);
                 self.server = started.stream;
-                self.engaged = Some(Engaged::new(&started.target.server));
+                self.engaged = Some(Engaged::new(&started.target.server, &started.target.address));
                 self.phase = Phase::Connecting(dialing);
                 if connected {
                     self.established(core);
@@ -314,8 +314,7 @@ impl Relay {
 
     fn record(&self, core: &mut Core) {
         let Some(recorder) = &mut core.recorder else { return };
-        let server =
-            self.engaged.as_ref().map(|engaged| access::Server { name: &engaged.server().name, address: None });
+        let server = self.engaged.as_ref().map(Engaged::logged);
         recorder.record(&access::Entry {
             client: self.peer.address,
             listener: &self.listener.name,

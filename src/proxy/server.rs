@@ -1,8 +1,13 @@
 //! A server as all event loops see it: whether it may be used, and how much it is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use socket2::SockAddr;
+
+use super::access;
 
 /// What the operator wants of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,23 +119,31 @@ impl Server {
 
 /// One connection that a server serves, counted as long as this lives.
 #[derive(Debug)]
-pub struct Engaged(Arc<Server>);
+pub struct Engaged {
+    server: Arc<Server>,
+    address: Option<SocketAddr>,
+}
 
 impl Engaged {
-    /// One more connection.
-    pub fn new(server: &Arc<Server>) -> Engaged {
+    /// One more connection, to `address`.
+    pub fn new(server: &Arc<Server>, address: &SockAddr) -> Engaged {
         server.connections.fetch_add(1, Relaxed);
-        Engaged(Arc::clone(server))
+        Engaged { server: Arc::clone(server), address: address.as_socket() }
     }
 
     /// Whose it is.
     pub fn server(&self) -> &Arc<Server> {
-        &self.0
+        &self.server
+    }
+
+    /// Whose it is, for the access log.
+    pub(super) fn logged(&self) -> access::Server<'_> {
+        access::Server { name: &self.server.name, address: self.address }
     }
 }
 
 impl Drop for Engaged {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        self.server.connections.fetch_sub(1, Relaxed);
     }
 }

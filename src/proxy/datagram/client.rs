@@ -168,7 +168,7 @@ impl Link {
             match connect(core, listener, key, address, place) {
                 Ok(socket) => {
                     target.server.made.fetch_add(1, Relaxed);
-                    return Ok(Link { socket, _engaged: Engaged::new(&target.server), target });
+                    return Ok(Link { socket, _engaged: Engaged::new(&target.server, &target.address), target });
                 }
                 Err(e) => {
                     failed(core, listener, &target, &e);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::super::access::{self, About, End};
 use super::super::core::Core;
 use super::super::http::{Method, Refusal, RequestHead, ServerClosed};
+use super::super::server::Engaged;
 use super::{After, Http, LINGER, State};
 
 /// What the access log is to have of a request.
@@ -62,7 +63,7 @@ impl Http {
         recorder.record(&access::Entry {
             client: self.peer.address,
             listener: &self.listener.name,
-            server: engaged.map(|engaged| access::Server { name: &engaged.server().name, address: None }),
+            server: engaged.map(Engaged::logged),
             start,
             connect: self.log.connect,
             total: core.now - began,

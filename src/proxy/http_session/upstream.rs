@@ -151,7 +151,7 @@ impl Http {
             let chosen = self.listener.choose(&self.peer.client(), &mut tried, core.now);
             let target = chosen.map_err(Refused::Nobody)?;
             if let Some(stream) = core.pool.take(&self.listener, target.server.id) {
-                let engaged = Engaged::new(&target.server);
+                let engaged = Engaged::new(&target.server, &target.address);
                 target.server.requests.fetch_add(1, Relaxed);
                 self.listener.served(&self.peer.client(), target.server.id, core.now);
                 core.streams[stream].owner = Owner::Session(self.key, Side::Server);
@@ -175,7 +175,7 @@ impl Http {
     fn connecting_to(&mut self, core: &mut Core, stream: usize, target: Target, tried: Tried) {
         core.pending += 1;
         let (began, deadline) = (core.now, core.now + self.listener.settings.timeouts.connect);
-        let engaged = Engaged::new(&target.server);
+        let engaged = Engaged::new(&target.server, &target.address);
         self.upstream = Upstream::Connecting(Box::new(Connecting { tried, target, stream, engaged, began, deadline }));
     }
 
