@@ -161,6 +161,37 @@ fn nothing_is_taken_before_the_handshake_is_over() {
 }
 
 #[test]
+fn without_a_buffer_the_handshake_goes_on_and_what_is_behind_it_waits() {
+    let authority = Authority::new();
+    let (loaded, connector) = (load(&settings(&authority)), connector(&verifying(&authority)));
+    let mut pair = pair(&loaded, &connector, "a.example.org");
+    let plain = bytes(1 << 20);
+    let mut sent = 0;
+    loop {
+        pair.client.side.flush(&mut pair.client.wire).unwrap();
+        sent += pair.client.send(&plain[sent..]).unwrap();
+        pair.carry();
+        let server = &mut pair.server;
+        let received = server.side.receive(&mut server.wire, &mut server.scratch, &mut []).unwrap();
+        if received == Received::Plain(0) {
+            break;
+        }
+        assert_eq!(received, Received::Blocked);
+        pair.carry();
+        pair.client.receive().unwrap();
+    }
+    assert!(!pair.server.side.is_handshaking() && sent > 100_000);
+    assert!(pair.server.side.buffered() < 64 * 1024, "{}", pair.server.side.buffered());
+    assert!(!pair.server.side.drained());
+    while sent < plain.len() || pair.client.side.wants_write() {
+        sent += pair.client.send(&plain[sent..]).unwrap();
+        pair.carry();
+        pair.server.receive().unwrap();
+    }
+    assert!(pair.server.got == plain);
+}
+
+#[test]
 fn a_handshake_succeeds_byte_by_byte() {
     let authority = Authority::new();
     let (loaded, connector) = (load(&settings(&authority)), connector(&verifying(&authority)));
