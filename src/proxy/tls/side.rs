@@ -53,7 +53,7 @@ impl Default for Scratch {
 /// What came of [`TlsSide::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes of plaintext, at least one. There may be more.
+    /// So many bytes of plaintext, at least one where there was room. There may be more.
     Plain(usize),
     /// Nothing until the socket is readable again.
     Blocked,
@@ -127,7 +127,8 @@ impl TlsSide {
     /// Reads from the socket and gives the plaintext of all records that are whole. What the handshake has to answer is
     /// written at once; what of that the socket does not take is left to [`flush`](TlsSide::flush).
     ///
-    /// A buffer of 64 kB or more makes the most of each read; one of less than 19 kB costs a copy.
+    /// A buffer of 64 kB or more makes the most of each read; one of less than 19 kB costs a copy. An empty one is for the
+    /// handshake alone: then `Plain(0)` says that it is over.
     ///
     /// Errors: the socket's; `InvalidData` with rustls's error if the peer does not keep to the protocol, has a
     /// certificate that is not accepted, or sent an alert. It has been sent an alert then, as far as that was possible
@@ -189,7 +190,8 @@ impl TlsSide {
                     flushed?;
                 }
             }
-            if filled > 0 {
+            // Without a buffer: what came behind the handshake is held, and no more of it read.
+            if filled > 0 || (into.is_empty() && !self.is_handshaking() && self.state == State::Open) {
                 return Ok(Received::Plain(filled));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -64,23 +64,20 @@ fn connect(loaded: &Loaded, arguments: &[&str]) -> (String, Result<TlsSide, Stri
 fn serve(socket: &mut TcpStream, mut side: TlsSide) -> Result<TlsSide, String> {
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (mut scratch, mut into) = (Scratch::new(), vec![0; 65_536]);
-    loop {
-        match side.receive(socket, &mut scratch, &mut into) {
-            Ok(Received::Plain(length)) => {
-                assert_eq!(&into[..length], b"a line\n");
-                let text = b"a greeting\n";
-                assert_eq!(side.send(socket, &mut scratch, text).unwrap(), text.len());
-                assert!(side.shutdown(socket).unwrap());
-                return Ok(side);
-            }
-            Ok(other) => return Err(format!("{other:?}")),
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                // What else the client sends: closing before it is read would take the alert from the client.
-                let _ = socket.shutdown(std::net::Shutdown::Write);
-                let _ = socket.read_to_end(&mut Vec::new());
-                return Err(error.to_string());
-            }
-            Err(error) => return Err(error.to_string()),
+    match side.receive(socket, &mut scratch, &mut into) {
+        Ok(Received::Plain(length)) => {
+            assert_eq!(&into[..length], b"a line\n");
+            let text = b"a greeting\n";
+            assert_eq!(side.send(socket, &mut scratch, text).unwrap(), text.len());
+            assert!(side.shutdown(socket).unwrap());
+            Ok(side)
+        }
+        Ok(other) => Err(format!("{other:?}")),
+        Err(error) => {
+            // What else the client sends: closing before it is read would take the alert from the client.
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+            let _ = socket.read_to_end(&mut Vec::new());
+            Err(error.to_string())
         }
     }
 }
