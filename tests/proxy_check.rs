@@ -99,9 +99,9 @@ fn dns() -> Check {
 
 /// A port where nothing listens, nor ever will: a socket has it that is never asked to.
 fn nobody() -> SocketAddr {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&loopback().into()).unwrap();
-    let at = socket.local_addr().unwrap().as_socket().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&loopback().into()).expect("a socket");
+    let at = socket.local_addr().expect("a socket").as_socket().expect("a socket");
     std::mem::forget(socket);
     at
 }

@@ -157,7 +157,7 @@ pub trait Servers {
 }
 
 /// What becomes of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {
     /// It is sent to this server.
     Server(usize),
@@ -170,7 +170,7 @@ pub enum Choice {
 }
 
 /// Why a client is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// The listener's access list keeps it out.
     Denied,

@@ -39,8 +39,8 @@ pub fn answer(text: &str) -> impl Fn(&mut dyn Connection) + Clone + Send + 'stat
 
 /// A TCP server that does `serve` with each connection.
 pub fn tcp(serve: impl Fn(&mut dyn Connection) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind(loopback()).unwrap();
-    let at = listener.local_addr().unwrap();
+    let listener = TcpListener::bind(loopback()).expect("a socket");
+    let at = listener.local_addr().expect("a socket");
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let serve = serve.clone();
@@ -52,7 +52,7 @@ pub fn tcp(serve: impl Fn(&mut dyn Connection) + Clone + Send + 'static) -> Sock
 
 /// The same at a Unix socket.
 pub fn unix(path: &Path, serve: impl Fn(&mut dyn Connection) + Clone + Send + 'static) {
-    let listener = UnixListener::bind(path).unwrap();
+    let listener = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             let serve = serve.clone();
@@ -63,8 +63,8 @@ pub fn unix(path: &Path, serve: impl Fn(&mut dyn Connection) + Clone + Send + 's
 
 /// A UDP server that answers each datagram with what `reply` makes of it.
 pub fn udp(mut reply: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
-    let socket = UdpSocket::bind(loopback()).unwrap();
-    let at = socket.local_addr().unwrap();
+    let socket = UdpSocket::bind(loopback()).expect("a socket");
+    let at = socket.local_addr().expect("a socket");
     thread::spawn(move || {
         let mut bytes = [0; 2048];
         while let Ok((count, from)) = socket.recv_from(&mut bytes) {
