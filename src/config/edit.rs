@@ -253,6 +253,17 @@ impl Edit {
                 balance.vips.iter_mut().filter(|vip| which.is(vip)).for_each(|vip| vip.client_acl = *acl);
                 format!("{which}: client_acl {}", list(*acl))
             }
+            Edit::ClientAcl { vip: Some(which), .. }
+                if !proxy.is_empty() && !balance.vips.iter().any(|vip| which.is(vip)) =>
+            {
+                let vips = balance.vips.iter().map(ToString::to_string);
+                let listeners = proxy.listeners.iter().map(|listener| listener.address.to_string());
+                let known: Vec<String> = vips.chain(listeners).take(8).collect();
+                return Err(Failure::usage(format!(
+                    "{which} is no virtual address here, and no listener; these are: {}",
+                    known.join(", ")
+                )));
+            }
             Edit::ClientAcl { acl, vip: Some(which) } => {
                 each(balance, *which, |vip| vip.client_acl = *acl)?;
                 format!("{which}: client_acl {}", list(*acl))

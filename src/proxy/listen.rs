@@ -8,6 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tracing::warn;
 
 use super::handover::Taken;
 use super::plan::{Listener, Plan};
@@ -34,13 +35,31 @@ pub(super) fn open(
         let listener = &plan.listeners[place];
         let known = taken.as_mut().map_or_else(Vec::new, |taken| taken.of(&listener.config.setting()));
         let sockets = if known.is_empty() { sockets(listener, loops) } else { shared_out(known, loops) };
-        let sockets = sockets.map_err(|e| refused(listener, &e))?;
+        let sockets = match sockets {
+            Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) && has_twin(plan, listener) => {
+                warn!("the proxy does not listen at {}: this system has no IPv6", listener.config.address);
+                continue;
+            }
+            sockets => sockets.map_err(|e| refused(listener, &e))?,
+        };
         // More of them than loops: connections may be waiting in each.
         for (index, socket) in sockets.into_iter().enumerate() {
             all[index % loops].push((place, socket));
         }
     }
     Ok(all)
+}
+
+/// Is `listener` every IPv6 address, beside one for every IPv4 address? A port alone is both, also where there is no IPv6.
+fn has_twin(plan: &Plan, listener: &Listener) -> bool {
+    let every = |listener: &Listener| match listener.config.address {
+        Address::Ip(address) if address.ip().is_unspecified() => Some((address.is_ipv4(), address.port())),
+        _ => None,
+    };
+    let is_twin = |other: &Listener, port| {
+        every(other) == Some((true, port)) && other.config.transport == listener.config.transport
+    };
+    matches!(every(listener), Some((false, port)) if plan.listeners.iter().any(|other| is_twin(other, port)))
 }
 
 /// The sockets of another process, for so many event loops: all of them, and each loop gets one.

@@ -401,6 +401,7 @@ fn what_cannot_be_of_the_proxy_is_refused_with_the_remedy() {
         (&["source fd00::1"], "there is no source for backend \"127.0.0.1:8001\""),
         (&["ssl_keyfile /x.key"], "first say ssl_certfile"),
         (&["ssl_ciphers a"], "needs a certificate"),
+        (&["client_acl 1 127.0.0.1:81"], "no listener; these are: 127.0.0.1:8080"),
         (&["add 127.0.0.1:8003", "server 127.0.0.1 weight 3"], "name one, 127.0.0.1:8001, 127.0.0.1:8003"),
     ] {
         match of_proxy(commands) {
