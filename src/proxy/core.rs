@@ -64,6 +64,8 @@ pub(super) struct Core {
     pub(super) births: Vec<Birth>,
     /// Connections to servers that are being made.
     pub(super) pending: u32,
+    /// So many at most.
+    pub(super) most_pending: u32,
     /// Connections end as soon as they can.
     pub(super) draining: bool,
     /// Connections to servers that wait for requests.
@@ -110,6 +112,11 @@ impl Core {
             stream.owner = Owner::Gone;
             self.gone.push(key);
         }
+    }
+
+    /// Are as many connections to servers being made as may be? Who connects then is refused: it would only wait.
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.pending >= self.most_pending
     }
 
     /// Begins to connect to a server of `listener`'s that is not among those `tried`, for session `key`. A server that

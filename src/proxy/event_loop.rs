@@ -116,6 +116,7 @@ impl EventLoop {
             again: Vec::new(),
             births: Vec::new(),
             pending: 0,
+            most_pending: u32::MAX,
             draining: false,
             pool: Pool::default(),
             recorder: None,
@@ -377,6 +378,7 @@ impl EventLoop {
         if let Some(settings) = plan.listeners.first().map(|listener| &listener.settings) {
             self.core.supplies.splice = settings.tcp.splice;
             self.reuse = super::relay::ticks(settings.timeouts.reuse);
+            self.core.most_pending = settings.limits.pending;
         }
         let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
         for key in places {

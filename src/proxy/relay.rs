@@ -76,6 +76,9 @@ impl Relay {
         (client, peer): (usize, Peer),
         admitted: Admitted,
     ) -> Result<Relay, Why> {
+        if core.is_overloaded() {
+            return Err(Why::Full);
+        }
         let mut tried = Tried::default();
         let started = core.dial(key, &listener, &peer, &mut tried)?;
         let (dialing, connected) = dialing_of(core, &listener, tried, &started);

@@ -127,6 +127,10 @@ pub(super) struct Stream {
     pub(super) writable: bool,
     /// The peer has closed its direction, or all is over: what is read last is the end.
     closing: bool,
+    /// Something is wrong, and the system says what when asked.
+    failed: bool,
+    /// All that the peer has sent was read, and it sends no more: the end need not be read.
+    ended: bool,
     tls: Option<Box<TlsSide>>,
 }
 
@@ -138,6 +142,8 @@ impl Stream {
             readable: false,
             writable: false,
             closing: false,
+            failed: false,
+            ended: false,
             tls: None,
         }
     }
@@ -145,7 +151,7 @@ impl Stream {
     /// A request within another connection.
     pub(super) fn of_memory(memory: &Rc<RefCell<Memory>>, owner: Owner) -> Stream {
         let transport = Transport::Memory(Rc::clone(memory));
-        Stream { transport, owner, readable: true, writable: true, closing: false, tls: None }
+        Stream { transport, owner, readable: true, writable: true, closing: false, failed: false, ended: false, tls: None }
     }
 
     /// Its socket, if it has one of its own.
@@ -167,6 +173,7 @@ impl Stream {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.closing |= event.is_read_closed() || event.is_error();
+        self.failed |= event.is_error() || event.is_write_closed();
     }
 
     /// Reads into `into`.
@@ -199,6 +206,9 @@ impl Stream {
                 Err(_) => Received::Broken,
             };
         }
+        if self.ended {
+            return Received::End;
+        }
         loop {
             return match socket.read(into) {
                 Ok(0) => Received::End,
@@ -206,6 +216,7 @@ impl Stream {
                     // Less than there is room for is all that there was; what comes later is told again. The end need not
                     // be told again.
                     self.readable = n == into.len() || self.closing;
+                    self.ended = n < into.len() && self.closing && !self.failed;
                     Received::Bytes(n)
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -443,7 +454,7 @@ impl Stream {
     /// # Errors
     /// It failed.
     pub(super) fn connected(&self) -> io::Result<()> {
-        let Some(socket) = self.socket() else { return Ok(()) };
+        let Some(socket) = self.socket().filter(|_| self.failed) else { return Ok(()) };
         socket.take_error()?.map_or(Ok(()), Err)
     }
 }

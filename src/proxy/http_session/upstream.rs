@@ -146,6 +146,9 @@ impl Pool {
 impl Http {
     /// Finds a server for the request whose head has just been read.
     pub(super) fn engage(&mut self, core: &mut Core) -> Result<(), Refused> {
+        if core.is_overloaded() {
+            return Err(Refused::Nobody(Why::Full));
+        }
         let mut tried = Tried::default();
         loop {
             let chosen = self.listener.choose(&self.peer.client(), &mut tried, core.now);
