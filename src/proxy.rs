@@ -36,6 +36,7 @@ pub mod shared;
 mod stream;
 mod supervise;
 pub mod tls;
+mod warm;
 mod wheel;
 
 use std::sync::Arc;

@@ -59,7 +59,7 @@ pub struct ProxyLimits {
     pub backlog: u32,
     /// The longest head of a request or response, bytes.
     pub head: u32,
-    /// Idle connections kept ready to each server, made before they are wanted.
+    /// Idle connections that each event loop keeps ready to each server, made before they are wanted.
     pub idlers: u32,
     /// Idle connections to each server, from earlier requests, that each event loop keeps.
     pub reuse: u32,

@@ -21,7 +21,7 @@ use super::select::{Client, Tried, Why};
 use super::shared::{Shared, Trouble};
 use super::stream::{Memory, Owner, Side, Stream};
 use super::wheel::{Tick, Wheel};
-use crate::config::proxy::{ProxyHeader, source_of};
+use crate::config::proxy::{Mode, ProxyHeader, source_of};
 use crate::os;
 
 /// Whom a session is with.
@@ -133,7 +133,14 @@ impl Core {
     ) -> Result<Started, Why> {
         loop {
             let target = listener.choose(&peer.client(), tried, self.now)?.clone();
-            match self.connect(key, listener, peer, &target) {
+            // Where HTTP is read, one that waits may have served requests; whoever dials wants a new one.
+            if listener.config.mode == Mode::Stream
+                && let Some(stream) = self.pool.take(listener, target.server.id)
+            {
+                self.streams[stream].owner = Owner::Session(key, Side::Server);
+                return Ok(Started { stream, target, connected: true });
+            }
+            match self.connect(Owner::Session(key, Side::Server), listener, peer, &target) {
                 Ok((stream, connected)) => return Ok(Started { stream, target, connected }),
                 Err(e) => self.failed(listener, &target, &e),
             }
@@ -146,7 +153,7 @@ impl Core {
     /// The system's.
     pub(super) fn connect(
         &mut self,
-        key: usize,
+        owner: Owner,
         listener: &Listener,
         peer: &Peer,
         target: &Target,
@@ -169,7 +176,7 @@ impl Core {
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => false,
             Err(e) => return Err(e),
         };
-        let mut stream = Stream::new(socket, Owner::Session(key, Side::Server));
+        let mut stream = Stream::new(socket, owner);
         stream.writable = connected;
         let stream = self.adopt(stream)?;
         Ok((stream, connected))

@@ -70,9 +70,9 @@ struct Place {
     session: Option<Session>,
 }
 
-struct Listening {
+pub(super) struct Listening {
     socket: Socket,
-    listener: Arc<Listener>,
+    pub(super) listener: Arc<Listener>,
     /// Connections may wait.
     ready: bool,
 }
@@ -80,8 +80,8 @@ struct Listening {
 /// The loop.
 pub(super) struct EventLoop {
     poll: Poll,
-    core: Core,
-    listeners: Slab<Listening>,
+    pub(super) core: Core,
+    pub(super) listeners: Slab<Listening>,
     sessions: Slab<Place>,
     serial: u64,
     orders: Receiver<Order>,
@@ -92,6 +92,8 @@ pub(super) struct EventLoop {
     swept: Tick,
     /// How long they may wait.
     reuse: Tick,
+    /// Are some kept ready before they are wanted?
+    pub(super) warms: bool,
 }
 
 impl EventLoop {
@@ -133,6 +135,7 @@ impl EventLoop {
             stopped: false,
             swept: 0,
             reuse: 0,
+            warms: false,
         }
     }
 
@@ -212,10 +215,11 @@ impl EventLoop {
 
     /// Closes connections to servers that have waited too long.
     fn expire_idle(&mut self) {
-        if self.core.pool.is_empty() || self.core.tick < self.swept + SWEEP {
+        if self.core.tick < self.swept + SWEEP {
             return;
         }
         self.swept = self.core.tick;
+        self.warm();
         let limit = self.core.tick.saturating_sub(self.reuse);
         let mut expired = Vec::new();
         self.core.pool.expire(limit, &mut expired);
@@ -232,7 +236,8 @@ impl EventLoop {
             None => waiting.then_some(Duration::ZERO),
         };
         let wheel = self.core.wheel.until_next(Instant::now());
-        let sweep = (!self.core.pool.is_empty()).then_some(TICK * SWEEP as u32);
+        let sweeps = !self.core.pool.is_empty() || (self.warms && !self.core.draining);
+        let sweep = sweeps.then_some(TICK * SWEEP as u32);
         accept.into_iter().chain(wheel).chain(sweep).min()
     }
 
@@ -257,7 +262,8 @@ impl EventLoop {
                 self.core.pool.remove(server, key);
                 self.core.close(key);
             }
-            Owner::Idle(_) | Owner::Gone => {}
+            Owner::Warming(listener, server) if stream.writable || stream.readable => self.warmed(key, listener, server),
+            Owner::Idle(_) | Owner::Warming(..) | Owner::Gone => {}
         }
     }
 
@@ -379,6 +385,7 @@ impl EventLoop {
             self.core.supplies.splice = settings.tcp.splice;
             self.reuse = super::relay::ticks(settings.timeouts.reuse);
             self.core.most_pending = settings.limits.pending;
+            self.warms = settings.limits.idlers > 0;
         }
         let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
         for key in places {

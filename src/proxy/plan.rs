@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use socket2::SockAddr;
@@ -14,6 +15,9 @@ use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig};
 use crate::config::{BackendConfig, Balance, Config};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::acl::Acl;
+
+/// Of the next listener.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// TLS of listeners, by their names: what of it outlives a reload.
 pub type Acceptors = HashMap<String, Arc<Acceptor>>;
@@ -30,6 +34,8 @@ pub struct Plan {
 
 /// A listener, and whom its clients can be sent to.
 pub struct Listener {
+    /// A number that no other has had, in this snapshot or another.
+    pub serial: u64,
     /// Its address, in words.
     pub name: String,
     /// As configured.
@@ -202,6 +208,7 @@ impl Plan {
                 None => None,
             };
             listeners.push(Arc::new(Listener {
+                serial: SERIAL.fetch_add(1, Ordering::Relaxed),
                 name: listen.address.to_string(),
                 acl: acl(listen.client_acl.or(balance.client_acl)),
                 config: listen.clone(),

@@ -24,6 +24,8 @@ pub(super) enum Owner {
     Session(usize, Side),
     /// Nobody's: a connection to the server of this number, ready to be used.
     Idle(u32),
+    /// Nobody's yet: a connection that is being made to be ready, of this listener, to the server of this number.
+    Warming(usize, u32),
     /// Nobody's any more; closed after this round of events, of which some may be about it.
     Gone,
 }
@@ -121,6 +123,8 @@ impl Memory {
 pub(super) struct Stream {
     transport: Transport,
     pub(super) owner: Owner,
+    /// It was made before it was wanted, and nothing was said on it.
+    pub(super) fresh: bool,
     /// May there be something to read?
     pub(super) readable: bool,
     /// May there be room to write?
@@ -139,6 +143,7 @@ impl Stream {
         Stream {
             transport: Transport::Socket(socket),
             owner,
+            fresh: false,
             readable: false,
             writable: false,
             closing: false,

@@ -96,3 +96,27 @@ fn a_reset_is_passed_on_after_what_came_before_it() {
     let e = client.read(&mut [0; 10]).unwrap_err();
     assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn idle_connections_are_ready_before_they_are_wanted_and_made_up_for() {
+    let (server, count) = serve(|mut stream| {
+        let mut bytes = [0; 5];
+        if stream.read_exact(&mut bytes).is_ok() {
+            stream.write_all(&bytes).unwrap();
+        }
+    });
+    let mut config = config(&[server]);
+    config.proxy.limits.idlers = 3;
+    let proxy = start(&config);
+    let made = |n| (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        count.load(std::sync::atomic::Ordering::Relaxed) == n
+    });
+    assert!(made(3), "{count:?}");
+    let mut client = proxy.connect();
+    client.write_all(b"hello").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "hello");
+    assert!(made(4), "{count:?}");
+}

@@ -41,6 +41,7 @@ impl Default for Log {
 impl Log {
     /// A request has begun.
     pub(super) fn request(&mut self, core: &mut Core, head: &[u8], about: &RequestHead) {
+        self.received += head.len() as u64;
         if core.recorder.is_none() {
             return;
         }

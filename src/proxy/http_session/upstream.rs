@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -87,15 +86,15 @@ impl Upstream {
 /// Connections that wait for the next request: those of one snapshot of a listener to one server are alike.
 #[derive(Default)]
 pub(in crate::proxy) struct Pool {
-    idle: HashMap<(usize, u32), Vec<(usize, Tick)>, FxBuildHasher>,
+    idle: HashMap<(u64, u32), Vec<(usize, Tick)>, FxBuildHasher>,
     count: usize,
 }
 
 impl Pool {
-    fn put(&mut self, listener: &Arc<Listener>, id: u32, stream: usize, now: Tick) -> bool {
-        let most = listener.settings.limits.reuse as usize;
-        let idle = self.idle.entry((Arc::as_ptr(listener).addr(), id)).or_default();
-        if idle.len() >= most {
+    pub(in crate::proxy) fn put(&mut self, listener: &Listener, id: u32, stream: usize, now: Tick) -> bool {
+        let limits = &listener.settings.limits;
+        let idle = self.idle.entry(key(listener, id)).or_default();
+        if idle.len() >= limits.reuse.max(limits.idlers) as usize {
             return false;
         }
         idle.push((stream, now));
@@ -104,10 +103,15 @@ impl Pool {
     }
 
     /// The one that has waited shortest: it is the least likely to be closed by now.
-    fn take(&mut self, listener: &Arc<Listener>, id: u32) -> Option<usize> {
-        let (stream, _) = self.idle.get_mut(&(Arc::as_ptr(listener).addr(), id))?.pop()?;
+    pub(in crate::proxy) fn take(&mut self, listener: &Listener, id: u32) -> Option<usize> {
+        let (stream, _) = self.idle.get_mut(&key(listener, id))?.pop()?;
         self.count -= 1;
         Some(stream)
+    }
+
+    /// How many are waiting.
+    pub(in crate::proxy) fn waiting(&self, listener: &Listener, id: u32) -> usize {
+        self.idle.get(&key(listener, id)).map_or(0, Vec::len)
     }
 
     /// `stream`, to server `id`, is no good any more.
@@ -143,6 +147,11 @@ impl Pool {
     }
 }
 
+/// What connections of a listener to a server are found by.
+fn key(listener: &Listener, id: u32) -> (u64, u32) {
+    (listener.serial, id)
+}
+
 impl Http {
     /// Finds a server for the request whose head has just been read.
     pub(super) fn engage(&mut self, core: &mut Core) -> Result<(), Refused> {
@@ -158,11 +167,15 @@ impl Http {
                 target.server.requests.fetch_add(1, Relaxed);
                 self.listener.served(&self.peer.client(), target.server.id, core.now);
                 core.streams[stream].owner = Owner::Session(self.key, Side::Server);
+                if std::mem::take(&mut core.streams[stream].fresh) {
+                    let target = target.clone();
+                    core.begin_upstream(stream, &self.listener, &self.peer, self.client, &target);
+                }
                 self.upstream = Upstream::Connected(Connection { stream, engaged, reused: true });
                 return Ok(());
             }
             let target = target.clone();
-            match core.connect(self.key, &self.listener, &self.peer, &target) {
+            match core.connect(Owner::Session(self.key, Side::Server), &self.listener, &self.peer, &target) {
                 Ok((stream, connected)) => {
                     self.connecting_to(core, stream, target, tried);
                     if connected {
@@ -243,6 +256,9 @@ impl Http {
     pub(super) fn release(&mut self, core: &mut Core, reuse: bool) {
         let Upstream::Connected(connection) = std::mem::replace(&mut self.upstream, Upstream::None) else { return };
         let Connection { stream, engaged, .. } = connection;
+        engaged.server().sent.fetch_add(self.log.received, Relaxed);
+        engaged.server().received.fetch_add(self.log.sent, Relaxed);
+        (self.log.received, self.log.sent) = (0, 0);
         let own = self.listener.config.transparent || self.listener.config.send_proxy.is_some();
         let id = engaged.server().id;
         if reuse && !own && !core.draining && core.pool.put(&self.listener, id, stream, core.tick) {

@@ -1,0 +1,69 @@
+//! Connections to servers that are made before they are wanted (Pen's `idlers`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::core::Peer;
+use super::event_loop::EventLoop;
+use super::stream::Owner;
+
+impl EventLoop {
+    /// Sees to it that as many are ready as should be: what is missing is made, for servers that take connections.
+    ///
+    /// A connection that has the client's address cannot be made before there is a client.
+    pub(super) fn warm(&mut self) {
+        if !self.warms || self.core.draining {
+            return;
+        }
+        let listeners: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
+        for place in listeners {
+            let listener = Arc::clone(&self.listeners[place].listener);
+            let wanted = listener.settings.limits.idlers as usize;
+            if listener.config.transparent {
+                continue;
+            }
+            for target in listener.targets() {
+                let id = target.server.id;
+                let underway = |owner: Owner| owner == Owner::Warming(place, id);
+                let there = self.core.pool.waiting(&listener, id)
+                    + self.core.streams.iter().filter(|(_, stream)| underway(stream.owner)).count();
+                if !target.server.takes(true, self.core.now) {
+                    continue;
+                }
+                for _ in there..wanted {
+                    let begun = self.core.connect(Owner::Warming(place, id), &listener, &Peer::default(), target);
+                    match begun {
+                        Ok((stream, true)) => self.warmed(stream, place, id),
+                        Ok((_, false)) => {}
+                        Err(e) => {
+                            self.core.failed(&listener, target, &e);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection that was to be ready is made, or not.
+    pub(super) fn warmed(&mut self, stream: usize, place: usize, id: u32) {
+        let Some(listener) = self.listeners.get(place).map(|listening| Arc::clone(&listening.listener)) else {
+            return self.core.close(stream);
+        };
+        let Some(target) = listener.targets().iter().find(|target| target.server.id == id) else {
+            return self.core.close(stream);
+        };
+        match self.core.streams[stream].connected() {
+            Ok(()) if self.core.pool.put(&listener, id, stream, self.core.tick) => {
+                target.server.made.fetch_add(1, Relaxed);
+                self.core.streams[stream].owner = Owner::Idle(id);
+                self.core.streams[stream].fresh = true;
+            }
+            Ok(()) => self.core.close(stream),
+            Err(e) => {
+                self.core.failed(&listener, target, &e);
+                self.core.close(stream);
+            }
+        }
+    }
+}
