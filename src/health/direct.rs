@@ -117,3 +117,21 @@ impl fmt::Display for Direct {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_say_who_was_asked_and_what_happened() {
+        let text = |at: &str, trouble| Direct { at: at.to_owned(), trouble }.to_string();
+        let second = Duration::from_secs(1);
+        assert_eq!(text("/run/x", Trouble::NoSocket), "there is no socket /run/x: is the server running?");
+        assert_eq!(text("10.0.0.1:80", Trouble::Refused), "nothing listens on 10.0.0.1:80");
+        assert!(text("10.0.0.1", Trouble::NoAnswer(second)).starts_with("no answer from 10.0.0.1 within 1000 ms"));
+        assert_eq!(text("a", Trouble::Status(503, 200..=399)), "HTTP status 503 from a, 200 to 399 is wanted");
+        assert_eq!(text("a", Trouble::Status(503, 200..=200)), "HTTP status 503 from a, 200 is wanted");
+        assert_eq!(text("a", Trouble::Dns(2)), "DNS SERVFAIL from a");
+        assert_eq!(text("a", Trouble::Dns(11)), "DNS error 11 from a");
+    }
+}
