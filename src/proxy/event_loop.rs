@@ -262,7 +262,9 @@ impl EventLoop {
                 self.core.pool.remove(server, key);
                 self.core.close(key);
             }
-            Owner::Warming(listener, server) if stream.writable || stream.readable => self.warmed(key, listener, server),
+            Owner::Warming(listener, server) if stream.writable || stream.readable => {
+                self.warmed(key, listener, server)
+            }
             Owner::Idle(_) | Owner::Warming(..) | Owner::Gone => {}
         }
     }

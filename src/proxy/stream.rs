@@ -156,7 +156,17 @@ impl Stream {
     /// A request within another connection.
     pub(super) fn of_memory(memory: &Rc<RefCell<Memory>>, owner: Owner) -> Stream {
         let transport = Transport::Memory(Rc::clone(memory));
-        Stream { transport, owner, readable: true, writable: true, closing: false, failed: false, ended: false, tls: None }
+        Stream {
+            transport,
+            owner,
+            fresh: false,
+            readable: true,
+            writable: true,
+            closing: false,
+            failed: false,
+            ended: false,
+            tls: None,
+        }
     }
 
     /// Its socket, if it has one of its own.

@@ -108,10 +108,12 @@ fn idle_connections_are_ready_before_they_are_wanted_and_made_up_for() {
     let mut config = config(&[server]);
     config.proxy.limits.idlers = 3;
     let proxy = start(&config);
-    let made = |n| (0..200).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        count.load(std::sync::atomic::Ordering::Relaxed) == n
-    });
+    let made = |n| {
+        (0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            count.load(std::sync::atomic::Ordering::Relaxed) == n
+        })
+    };
     assert!(made(3), "{count:?}");
     let mut client = proxy.connect();
     client.write_all(b"hello").unwrap();
