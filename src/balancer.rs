@@ -13,6 +13,7 @@ use crate::failure::{Failure, Sysexit};
 use crate::lb::acl::Acl;
 use crate::logging;
 use crate::os::Kept;
+use crate::probe::Check;
 use crate::proxy::Proxy;
 
 /// All that runs.
@@ -65,7 +66,8 @@ impl Balancer {
     pub fn kept(&self) -> Kept {
         let transparent = self.config.proxy.listeners.iter().any(|listener| listener.transparent);
         Kept {
-            packets: self.appliance.is_some(),
+            // An echo is asked for by a raw socket.
+            packets: self.appliance.is_some() || self.config.balance.health.check == Check::Icmp,
             bpf: self.appliance.as_ref().is_some_and(Appliance::is_by_xdp),
             foreign_addresses: transparent,
             low_ports: self.proxy.is_some(),

@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 
 mod arrivals;
+mod both;
 mod change;
 mod checks;
 mod driver;
