@@ -81,17 +81,18 @@ impl Balancer {
         log.into_iter().chain(flows).chain(self.proxy.iter().flat_map(Proxy::files)).collect()
     }
 
-    /// Everything by `config` from now on, or nothing of it. Returns what differs from before.
+    /// Everything by `config` from now on, or nothing of it. Returns what differs from before. `reread`: files that it names
+    /// are read anew.
     ///
     /// # Errors
     /// It contradicts itself, or this host, or changes what cannot be changed while the program runs.
-    pub fn apply(&mut self, config: Config) -> Result<Vec<String>, Failure> {
+    pub fn apply(&mut self, config: Config, reread: bool) -> Result<Vec<String>, Failure> {
         config.validate()?;
         self.refuse_fixed(&config)?;
         let difference = config::difference(&self.config, &config);
         // What can fail comes first, and changes nothing.
         let prepared = match &self.proxy {
-            Some(proxy) => Some(proxy.plan_for(&config)?),
+            Some(proxy) => Some(proxy.plan_for(&config, reread)?),
             None => None,
         };
         let new = match &self.proxy {

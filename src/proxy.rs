@@ -73,6 +73,9 @@ pub struct Proxy {
     trouble: Receiver<Trouble>,
     remarks: Vec<String>,
     access: Option<AccessWriter>,
+    /// When it was last said what this host is short of, and how often it has been since.
+    complained: Option<Instant>,
+    unsaid: u64,
     checker: Option<Checker>,
     check_changes: Sender<(u32, Change)>,
     checks: Receiver<(u32, Change)>,
@@ -119,7 +122,8 @@ impl Proxy {
         let shared = Arc::new(Shared::new(sender, Instant::now()));
         let mut acceptors = Acceptors::new();
         let mut remarks = Vec::new();
-        let plan = Plan::new(config, None, &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
+        remarks.extend(supervise::make_room(config));
+        let plan = Plan::new(config, (None, true), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
         let threads = match config.proxy.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
@@ -139,6 +143,8 @@ impl Proxy {
             trouble,
             remarks,
             access,
+            complained: None,
+            unsaid: 0,
             checker: None,
             check_changes,
             checks,
@@ -182,15 +188,21 @@ impl Proxy {
         Ok(())
     }
 
-    /// What it takes to go on with `config`; nothing changes yet.
+    /// What it takes to go on with `config`; nothing changes yet. `reread`: certificates are read anew.
     ///
     /// # Errors
     /// As [`Proxy::prepare`].
-    pub fn plan_for(&self, config: &Config) -> Result<Prepared, Failure> {
+    pub fn plan_for(&self, config: &Config, reread: bool) -> Result<Prepared, Failure> {
         let mut remarks = Vec::new();
         let shared = &self.shared;
         let mut acceptors = self.acceptors.clone();
-        let plan = Plan::new(config, Some(&self.plan), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
+        let plan = Plan::new(
+            config,
+            (Some(&self.plan), reread),
+            &mut |name| shared.server(name),
+            &mut acceptors,
+            &mut remarks,
+        )?;
         let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
         let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
         let sockets = listen::open(&plan, &new, self.loops.len(), None)?;

@@ -301,7 +301,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             return self.start_edit(edit, asked);
         }
         let applied = outcome.and_then(|(config, said)| {
-            let changes = self.balancer.apply(config)?;
+            let changes = self.balancer.apply(config, false)?;
             changes.iter().for_each(|line| info!("{line}"));
             Ok(execute::edited(&said, &changes))
         });
@@ -314,7 +314,7 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             if number != self.reloads {
                 return Err(Failure::new(Sysexit::Config, "a later reload has overtaken this one"));
             }
-            let difference = self.balancer.apply(loaded.config)?;
+            let difference = self.balancer.apply(loaded.config, true)?;
             loaded.remarks.iter().for_each(|remark| warn!("{remark}"));
             Ok(difference)
         });

@@ -112,6 +112,19 @@ pub fn user(name: &str) -> Result<User, Failure> {
     }
 }
 
+/// Lets the process have as many descriptors as it may (getrlimit(2), RLIMIT_NOFILE); how many those are.
+///
+/// # Errors
+/// The system refuses.
+pub fn raise_file_limit() -> std::io::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
+
 /// Makes `root` the root of all paths (chroot(2)); what is open stays open.
 ///
 /// # Errors

@@ -183,6 +183,9 @@ impl Core {
     }
 
     /// A connection to a server is there: what comes before anything else on it. `client` is the client's stream.
+    ///
+    /// # Errors
+    /// It cannot be: nothing may go over it.
     pub(super) fn begin_upstream(
         &mut self,
         stream: usize,
@@ -190,16 +193,18 @@ impl Core {
         peer: &Peer,
         client: usize,
         target: &Target,
-    ) {
+    ) -> io::Result<()> {
         self.streams[stream].writable = true;
         if let Some(version) = listener.config.send_proxy {
             let header = self.proxy_header(version, peer, client);
-            // It goes in front of everything, TLS included; a new connection always has room for it.
-            let _ = self.streams[stream].write_raw(&header);
+            // It goes in front of everything, TLS included. A new connection has room for it.
+            if self.streams[stream].write_raw(&header)? < header.len() {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
         }
-        if let Some(tls) = &listener.backend_tls {
-            // What goes wrong shows itself when bytes move.
-            let _ = self.streams[stream].start_tls(tls, &target.host);
+        match &listener.backend_tls {
+            Some(tls) => self.streams[stream].start_tls(tls, &target.host),
+            None => Ok(()),
         }
     }
 

@@ -226,7 +226,7 @@ impl EventLoop {
         expired.into_iter().for_each(|key| self.core.close(key));
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         if !self.core.again.is_empty() || !self.core.births.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -389,6 +389,10 @@ impl EventLoop {
             self.core.most_pending = settings.limits.pending;
             self.warms = settings.limits.idlers > 0;
         }
+        let serials: Vec<u64> = plan.listeners.iter().map(|listener| listener.serial).collect();
+        let mut gone = Vec::new();
+        self.core.pool.keep(&serials, &mut gone);
+        gone.into_iter().for_each(|key| self.core.close(key));
         let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
         for key in places {
             match plan.listener(&self.listeners[key].listener.config) {

@@ -187,6 +187,9 @@ impl Flow {
         let received = from.splice_to(&pipe, SPLICE_BYTES);
         match received {
             Received::Bytes(n) => {
+                if n < BULK_BYTES {
+                    self.bulk = 0;
+                }
                 self.pipe = Some((pipe, n));
                 true
             }

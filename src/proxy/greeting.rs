@@ -75,10 +75,6 @@ impl Greeting {
     }
 
     pub(super) fn ready(mut self: Box<Greeting>, core: &mut Core, key: usize) -> Option<Session> {
-        if core.draining && self.header {
-            core.close(self.client);
-            return None;
-        }
         if self.header {
             match self.read_header(core) {
                 Outcome::Waits => return Some(Session::Greeting(self)),

@@ -18,6 +18,9 @@ use super::wheel::Tick;
 /// Bytes of a request that wait for its session at most.
 const INBOX: usize = 64 * 1024;
 
+/// Rounds after which others have their turn.
+const ROUNDS: usize = 32;
+
 /// A client's connection that carries many requests.
 pub(super) struct H2 {
     key: usize,
@@ -104,7 +107,11 @@ impl H2 {
     }
 
     fn carry(&mut self, core: &mut Core) -> Fate {
-        for _ in 0..32 {
+        for round in 0..=ROUNDS {
+            if round == ROUNDS {
+                core.again.push(self.key);
+                break;
+            }
             let Ok(written) = self.write(core) else { return Fate::Over };
             let read = match self.read(core, written) {
                 Ok(read) => read,

@@ -130,7 +130,9 @@ impl Http {
             After::Waits => {
                 if self.exchange.is_idle() {
                     self.give_buffers_back(core);
-                    if core.draining && self.to_client.is_empty() && self.from_client.is_empty() {
+                    // Whose first request has not come yet has been promised an answer.
+                    let waits = self.asked.is_none() && self.state == State::Open;
+                    if core.draining && waits && self.to_client.is_empty() && self.from_client.is_empty() {
                         self.close(core);
                         return None;
                     }
@@ -216,6 +218,11 @@ impl Http {
         After::Waits
     }
 
+    /// Does TLS with the server only begin?
+    fn is_handshaking(&self, core: &Core) -> bool {
+        self.upstream.stream().is_some_and(|stream| core.streams[stream].is_handshaking())
+    }
+
     /// One round; did something move?
     fn round(&mut self, core: &mut Core) -> Result<bool, After> {
         if self.state != State::Open {
@@ -223,7 +230,10 @@ impl Http {
         }
         let mut moved = self.hear_client(core)?;
         if self.upstream.is_connected() {
+            let handshaking = self.is_handshaking(core);
             moved |= self.hear_server(core)?;
+            // What the client has asked for could not go before.
+            moved |= handshaking && !self.is_handshaking(core);
         }
         if self.exchange.is_tunnel() && self.to_client.is_empty() && self.to_server.is_empty() {
             return Err(After::Tunnel);

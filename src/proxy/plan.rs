@@ -150,13 +150,15 @@ impl Servers for Candidates<'_> {
 }
 
 impl Plan {
-    /// A snapshot of `config`; `server` gives the server of a name.
+    /// A snapshot of `config`; `server` gives the server of a name. `reread`: files that an earlier snapshot has read are
+    /// read anew; one that cannot be, because another user may not or the root is another one by now, is remarked upon, and
+    /// what it held then still counts.
     ///
     /// # Errors
     /// A server without an address; certificates that cannot be used.
     pub fn new(
         config: &Config,
-        previous: Option<&Plan>,
+        (previous, reread): (Option<&Plan>, bool),
         server: &mut dyn FnMut(&str) -> Arc<Server>,
         acceptors: &mut Acceptors,
         remarks: &mut Vec<String>,
@@ -193,17 +195,31 @@ impl Plan {
             let http = matches!(listen.mode, Mode::Http(_));
             let tls = match &listen.tls {
                 Some(tls) => {
-                    let loaded = acceptors.entry(listen.setting()).or_default().load(tls, http)?;
-                    remarks.extend(loaded.remarks);
-                    Some(loaded.config)
+                    let before =
+                        previous.and_then(|plan| plan.listener(listen)).filter(|old| old.config.tls == listen.tls);
+                    let before = before.and_then(|old| old.tls.clone());
+                    match (before, reread) {
+                        (Some(before), false) => Some(before),
+                        (before, _) => {
+                            let loaded = acceptors.entry(listen.setting()).or_default().load(tls, http);
+                            Some(kept(loaded.map(|loaded| (loaded.config, loaded.remarks)), before, remarks)?)
+                        }
+                    }
                 }
                 None => None,
             };
             let backend_tls = match &listen.backend_tls {
                 Some(tls) => {
-                    let loaded = Connector::load(tls, http)?;
-                    remarks.extend(loaded.remarks);
-                    Some(loaded.connector)
+                    let same = |old: &&Arc<Listener>| old.config.backend_tls == listen.backend_tls;
+                    let before = previous.and_then(|plan| plan.listener(listen)).filter(same);
+                    let before = before.and_then(|old| old.backend_tls.clone());
+                    match (before, reread) {
+                        (Some(before), false) => Some(before),
+                        (before, _) => {
+                            let loaded = Connector::load(tls, http);
+                            Some(kept(loaded.map(|loaded| (loaded.connector, loaded.remarks)), before, remarks)?)
+                        }
+                    }
                 }
                 None => None,
             };
@@ -238,6 +254,25 @@ impl Plan {
         for listener in &self.listeners {
             listener.selector.rebuild(&listener.candidates(false, now));
         }
+    }
+}
+
+/// What was loaded anew, or else what was there before.
+fn kept<T>(
+    loaded: Result<(T, Vec<String>), Failure>,
+    before: Option<T>,
+    remarks: &mut Vec<String>,
+) -> Result<T, Failure> {
+    match (loaded, before) {
+        (Ok((new, said)), _) => {
+            remarks.extend(said);
+            Ok(new)
+        }
+        (Err(failure), Some(before)) => {
+            remarks.push(format!("the certificates from before still count: {failure}"));
+            Ok(before)
+        }
+        (Err(failure), None) => Err(failure),
     }
 }
 

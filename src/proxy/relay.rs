@@ -101,7 +101,8 @@ impl Relay {
         };
         core.pending += 1;
         if connected {
-            relay.established(core);
+            // What has to go another way goes it at the next look.
+            let _ = relay.established(core);
         }
         Ok(relay)
     }
@@ -149,7 +150,14 @@ impl Relay {
                 return Fate::Lives;
             }
             match stream.connected() {
-                Ok(()) => self.established(core),
+                Ok(()) => {
+                    if self.established(core) == Fate::Over {
+                        return Fate::Over;
+                    }
+                    if matches!(self.phase, Phase::Connecting(_)) {
+                        return Fate::Lives;
+                    }
+                }
                 Err(e) => return self.redial(core, &e),
             }
         }
@@ -202,14 +210,22 @@ impl Relay {
         self.end(core);
     }
 
-    fn established(&mut self, core: &mut Core) {
-        let Phase::Connecting(dialing) = std::mem::replace(&mut self.phase, Phase::Relaying) else { return };
+    /// The connection is made.
+    fn established(&mut self, core: &mut Core) -> Fate {
+        let Phase::Connecting(dialing) = &self.phase else { return Fate::Lives };
+        let begun = core.begin_upstream(self.server, &self.listener, &self.peer, self.client, &dialing.target);
+        if let Err(e) = begun {
+            return self.redial(core, &e);
+        }
+        let Phase::Connecting(dialing) = std::mem::replace(&mut self.phase, Phase::Relaying) else {
+            return Fate::Lives;
+        };
         core.pending -= 1;
         let server = &dialing.target.server;
         server.made.fetch_add(1, Relaxed);
         self.connected = Some(core.now - self.began);
         self.listener.served(&self.peer.client(), server.id, core.now);
-        core.begin_upstream(self.server, &self.listener, &self.peer, self.client, &dialing.target);
+        Fate::Lives
     }
 
     /// The server could not be connected to: another one.
@@ -224,11 +240,13 @@ impl Relay {
                 self.server = started.stream;
                 self.engaged = Some(Engaged::new(&started.target.server, &started.target.address));
                 self.phase = Phase::Connecting(dialing);
-                if connected {
-                    self.established(core);
-                    return self.carry(core);
+                if !connected {
+                    return Fate::Lives;
                 }
-                Fate::Lives
+                match self.established(core) {
+                    Fate::Lives if matches!(self.phase, Phase::Relaying) => self.carry(core),
+                    fate => fate,
+                }
             }
             Err(why) => {
                 core.pending -= 1;

@@ -18,12 +18,15 @@ use super::plan::Plan;
 use super::server::Wanted;
 use super::shared::Trouble;
 use crate::config::Config;
-use crate::config::proxy::{Address, LogTarget};
+use crate::config::proxy::{Address, LogTarget, ProxyLimits};
 use crate::director::{Condition, Standing};
 use crate::failure::{Failure, Sysexit};
 use crate::health::{Change, Reason, State};
 use crate::os;
 use crate::probe::Check;
+
+/// What this host is short of is said at most this often.
+const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// The sockets of the process that `config` makes this one succeed, if there is one.
 ///
@@ -36,6 +39,21 @@ pub(super) fn succeed(config: &Config) -> Result<Option<Taken>, Failure> {
         Failure::new(Sysexit::Unavailable, what)
     };
     handover::take(path).map_err(refused)
+}
+
+/// Has the process open as many files as the system lets it; says so if that is too few for the connections that `config`
+/// wants.
+pub(super) fn make_room(config: &Config) -> Option<String> {
+    let most = os::raise_file_limit().ok()?;
+    // Each has a client and a server.
+    let wanted = u64::from(config.proxy.limits.connections) * 2;
+    let asked_for = config.proxy.limits.connections != ProxyLimits::default().connections;
+    (asked_for && most < wanted).then(|| {
+        format!(
+            "{} connections (-x) may take {wanted} descriptors, of which {most} can be had: accepting will pause; raise the limit (ulimit -n, LimitNOFILE), or lower -x",
+            config.proxy.limits.connections
+        )
+    })
 }
 
 /// What is missing for answers of servers to come back to transparent listeners.
@@ -142,8 +160,20 @@ impl Proxy {
                     checker.hurry(*id);
                 }
             }
-            Trouble::Short(what) => warn!("the proxy is short of something: {what}"),
+            Trouble::Short(what) => self.complain(what),
         }
+    }
+
+    /// Says that this host is short of something, and not more often than needed.
+    fn complain(&mut self, what: &str) {
+        let now = Instant::now();
+        self.unsaid += 1;
+        if self.complained.is_some_and(|at| now < at + BETWEEN_COMPLAINTS) {
+            return;
+        }
+        let more = if self.unsaid > 1 { format!(" ({} times)", self.unsaid) } else { String::new() };
+        warn!("the proxy is short of something: {what}{more}");
+        (self.complained, self.unsaid) = (Some(now), 0);
     }
 
     /// Takes in what Direct Server Return knows of its backends, and the operator wants of them.

@@ -20,6 +20,8 @@ pub(super) struct Wheel {
     next: Tick,
     slots: Vec<Vec<Entry>>,
     entries: usize,
+    /// No slot before this one has anything in it.
+    empty_until: Tick,
 }
 
 /// A session in a slot; the serial number tells it from a later one with the same key.
@@ -31,7 +33,7 @@ pub(super) struct Entry {
 
 impl Wheel {
     pub(super) fn new(now: Instant) -> Wheel {
-        Wheel { began: now, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect(), entries: 0 }
+        Wheel { began: now, next: 0, slots: (0..SLOTS).map(|_| Vec::new()).collect(), entries: 0, empty_until: 0 }
     }
 
     /// The tick that `at` lies in.
@@ -44,15 +46,17 @@ impl Wheel {
         let at = at.clamp(self.next, self.next + SLOTS - 1);
         self.slots[(at % SLOTS) as usize].push(entry);
         self.entries += 1;
+        self.empty_until = self.empty_until.min(at);
         at
     }
 
     /// When the next slot comes up that may have something in it; `None` with nothing in any.
-    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
-        if self.entries == 0 {
-            return None;
-        }
-        let occupied = (self.next..self.next + SLOTS).find(|tick| !self.slots[(tick % SLOTS) as usize].is_empty())?;
+    pub(super) fn until_next(&mut self, now: Instant) -> Option<Duration> {
+        let first = self.next.max(self.empty_until);
+        let occupied = (first..self.next + SLOTS).find(|tick| !self.slots[(tick % SLOTS) as usize].is_empty());
+        // With nothing in any of them, what is put in next tells.
+        self.empty_until = occupied.unwrap_or(Tick::MAX);
+        let occupied = occupied?;
         // A slot comes up when its tick is over.
         let at = self.began + TICK * u32::try_from(occupied + 1).unwrap_or(u32::MAX);
         Some(at.saturating_duration_since(now))

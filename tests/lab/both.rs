@@ -1,5 +1,7 @@
 //! Direct Server Return and the proxy in one process: the same backends, whose health and duties count for both.
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{VIP4, lab, wait_until};
 
 /// The balancer's own address: the proxy's.
@@ -9,8 +11,8 @@ const OWN: &str = "10.0.0.2";
 fn both_halves_serve_and_share_what_is_known_of_the_backends() {
     let name = "both::both_halves_serve_and_share_what_is_known_of_the_backends";
     lab(name, &[], &["nginx", "curl"], |lab| {
-        let be1 = lab.nginx("be1", b"");
-        let be2 = lab.nginx("be2", b"");
+        let mut be1 = lab.nginx("be1", b"");
+        let mut be2 = lab.nginx("be2", b"");
         let (control, listener) = (lab.path("lb.sock"), format!("{OWN}:80"));
         let words = [
             "-C",
@@ -49,9 +51,11 @@ fn both_halves_serve_and_share_what_is_known_of_the_backends() {
         lab.ctl("lb.sock", "undrain 10.0.0.11");
         wait_until("both to use be1 again", || who(VIP4).len() == 2 && who(OWN).len() == 2);
         // What checks find counts for both.
-        drop(be2);
+        be2.signal(Signal::SIGTERM);
+        be2.end();
         wait_until("be2 to be down", || lab.server("lb.sock", "10.0.0.12", "state") == "down");
         assert_eq!((who(VIP4), who(OWN)), (vec!["be1".to_owned()], vec!["be1".to_owned()]));
-        drop(be1);
+        be1.signal(Signal::SIGTERM);
+        be1.end();
     });
 }

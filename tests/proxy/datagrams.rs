@@ -367,19 +367,19 @@ fn a_reload_keeps_clients_and_takes_new_listeners_in() {
     let second = free("127.0.0.1");
     config.proxy.listeners.push(ListenConfig::new(Address::Ip(second), TransportProtocol::Udp));
     config.balance.backends.push(backend("be1", two.address));
-    let prepared = proxy.proxy.plan_for(&config).unwrap();
+    let prepared = proxy.proxy.plan_for(&config, true).unwrap();
     proxy.proxy.adopt(prepared, &config);
     assert_eq!(ask(&client, proxy.address, b"b"), b"one:b");
     ask(&socket("127.0.0.1"), second, b"c");
     assert_eq!(clients(&proxy), 2);
     // The server that it has goes: another one from the next datagram on.
     config.balance.backends.remove(0);
-    let prepared = proxy.proxy.plan_for(&config).unwrap();
+    let prepared = proxy.proxy.plan_for(&config, true).unwrap();
     proxy.proxy.adopt(prepared, &config);
     assert_eq!(ask(&client, proxy.address, b"d"), b"two:d");
     // The listener goes.
     config.proxy.listeners.remove(0);
-    let prepared = proxy.proxy.plan_for(&config).unwrap();
+    let prepared = proxy.proxy.plan_for(&config, true).unwrap();
     proxy.proxy.adopt(prepared, &config);
     wait_until("its socket is closed", || {
         let again = UdpSocket::bind(proxy.address);

@@ -170,9 +170,14 @@ impl Http {
         Ok(())
     }
 
-    /// The server takes no more. What it has to say about that is still to be read.
+    /// The server takes no more. What it has to say about that is still to be read; a request that may be sent again is
+    /// kept.
     pub(super) fn server_broken<T: Default>(&mut self) -> Result<T, Refused> {
-        self.to_server.forget();
+        if self.exchange.repeatable() {
+            self.to_server.skip(self.to_server.len());
+        } else {
+            self.to_server.forget();
+        }
         Ok(T::default())
     }
 
@@ -182,7 +187,8 @@ impl Http {
             && let Some(server) = self.upstream.stream()
         {
             if core.streams[server].flush().is_err() {
-                self.to_server.forget();
+                let broken: Result<(), Refused> = self.server_broken();
+                self.or_refuse(core, broken)?;
             }
             let flushed = self.flush_to_server(core);
             self.or_refuse(core, flushed)?;

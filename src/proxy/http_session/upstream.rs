@@ -123,6 +123,18 @@ impl Pool {
         }
     }
 
+    /// Takes out those of listeners that are none of these any more.
+    pub(in crate::proxy) fn keep(&mut self, serials: &[u64], gone: &mut Vec<usize>) {
+        self.idle.retain(|(serial, _), idle| {
+            let keep = serials.contains(serial);
+            if !keep {
+                gone.extend(idle.iter().map(|&(stream, _)| stream));
+            }
+            keep
+        });
+        self.count = self.idle.values().map(Vec::len).sum();
+    }
+
     /// Takes out those that have waited since before `limit`.
     pub(in crate::proxy) fn expire(&mut self, limit: Tick, expired: &mut Vec<usize>) {
         if self.count == 0 {
@@ -169,7 +181,11 @@ impl Http {
                 core.streams[stream].owner = Owner::Session(self.key, Side::Server);
                 if std::mem::take(&mut core.streams[stream].fresh) {
                     let target = target.clone();
-                    core.begin_upstream(stream, &self.listener, &self.peer, self.client, &target);
+                    if let Err(e) = core.begin_upstream(stream, &self.listener, &self.peer, self.client, &target) {
+                        core.close(stream);
+                        core.failed(&self.listener, &target, &e);
+                        continue;
+                    }
                 }
                 self.upstream = Upstream::Connected(Connection { stream, engaged, reused: true });
                 return Ok(());
@@ -203,24 +219,29 @@ impl Http {
             return false;
         }
         match stream.connected() {
-            Ok(()) => {
-                self.established(core);
-                true
-            }
+            Ok(()) => self.established(core),
             Err(e) => self.redial(core, &e),
         }
     }
 
-    fn established(&mut self, core: &mut Core) {
-        let Upstream::Connecting(connecting) = std::mem::replace(&mut self.upstream, Upstream::None) else { return };
+    /// The connection is made. Can the request go on?
+    fn established(&mut self, core: &mut Core) -> bool {
+        let Upstream::Connecting(connecting) = &self.upstream else { return true };
+        let begun = core.begin_upstream(connecting.stream, &self.listener, &self.peer, self.client, &connecting.target);
+        if let Err(e) = begun {
+            return self.redial(core, &e);
+        }
+        let Upstream::Connecting(connecting) = std::mem::replace(&mut self.upstream, Upstream::None) else {
+            return true;
+        };
         let Connecting { target, stream, engaged, began, .. } = *connecting;
         core.pending -= 1;
         target.server.made.fetch_add(1, Relaxed);
         target.server.requests.fetch_add(1, Relaxed);
         self.log.connect = Some(core.now - began);
         self.listener.served(&self.peer.client(), target.server.id, core.now);
-        core.begin_upstream(stream, &self.listener, &self.peer, self.client, &target);
         self.upstream = Upstream::Connected(Connection { stream, engaged, reused: false });
+        true
     }
 
     /// The server could not be connected to: another one. Can the request go on at once?
@@ -235,10 +256,7 @@ impl Http {
         match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
             Ok(started) => {
                 self.connecting_to(core, started.stream, started.target, tried);
-                if started.connected {
-                    self.established(core);
-                }
-                started.connected
+                started.connected && self.established(core)
             }
             Err(why) => {
                 self.nobody(core, why);
@@ -254,14 +272,18 @@ impl Http {
 
     /// The request has its response: its connection waits for another one, or is closed.
     pub(super) fn release(&mut self, core: &mut Core, reuse: bool) {
-        let Upstream::Connected(connection) = std::mem::replace(&mut self.upstream, Upstream::None) else { return };
-        let Connection { stream, engaged, .. } = connection;
+        if !self.upstream.is_connected() {
+            return;
+        }
+        let Some((stream, engaged)) = self.upstream.give_up() else { return };
         engaged.server().sent.fetch_add(self.log.received, Relaxed);
         engaged.server().received.fetch_add(self.log.sent, Relaxed);
         (self.log.received, self.log.sent) = (0, 0);
         let own = self.listener.config.transparent || self.listener.config.send_proxy.is_some();
         let id = engaged.server().id;
-        if reuse && !own && !core.draining && core.pool.put(&self.listener, id, stream, core.tick) {
+        // Who has said more, or has closed, is of no use.
+        let quiet = !core.streams[stream].readable && !core.streams[stream].has_ended();
+        if reuse && quiet && !own && !core.draining && core.pool.put(&self.listener, id, stream, core.tick) {
             core.streams[stream].owner = Owner::Idle(id);
         } else {
             core.close(stream);
