@@ -135,7 +135,7 @@ impl Core {
             let target = listener.choose(&peer.client(), tried, self.now)?.clone();
             // Where HTTP is read, one that waits may have served requests; whoever dials wants a new one.
             if listener.config.mode == Mode::Stream
-                && let Some(stream) = self.pool.take(listener, target.server.id)
+                && let Some(stream) = self.take_ready(listener, target.server.id)
             {
                 self.streams[stream].owner = Owner::Session(key, Side::Server);
                 return Ok(Started { stream, target, connected: true });
@@ -145,6 +145,17 @@ impl Core {
                 Err(e) => self.failed(listener, &target, &e),
             }
         }
+    }
+
+    /// A connection that was made before it was wanted, and that the server has not closed since.
+    fn take_ready(&mut self, listener: &Listener, id: u32) -> Option<usize> {
+        while let Some(stream) = self.pool.take(listener, id) {
+            if self.streams[stream].is_alive() {
+                return Some(stream);
+            }
+            self.close(stream);
+        }
+        None
     }
 
     /// Begins to connect to `target`; the stream, and whether it is connected already.
@@ -176,7 +187,7 @@ impl Core {
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => false,
             Err(e) => return Err(e),
         };
-        let mut stream = Stream::new(socket, owner);
+        let mut stream = Stream::new(socket, owner, target.address.is_unix());
         stream.writable = connected;
         let stream = self.adopt(stream)?;
         Ok((stream, connected))

@@ -257,8 +257,8 @@ impl EventLoop {
         stream.note(event);
         match stream.owner {
             Owner::Session(session, side) => self.run_session(session, Some(side)),
-            // Whoever speaks without being asked, or closes, is of no use any more.
-            Owner::Idle(server) if stream.readable => {
+            // Whoever speaks without being asked, or closes, is of no use any more; some servers speak first.
+            Owner::Idle(server) if stream.readable && (!stream.fresh || stream.has_ended()) => {
                 self.core.pool.remove(server, key);
                 self.core.close(key);
             }
@@ -355,7 +355,7 @@ impl EventLoop {
         };
         let place = self.sessions.vacant_entry();
         let key = place.key();
-        let mut stream = Stream::new(socket, Owner::Session(key, Side::Client));
+        let mut stream = Stream::new(socket, Owner::Session(key, Side::Client), listener.is_unix());
         stream.writable = true;
         let client = match self.core.adopt(stream) {
             Ok(client) => client,

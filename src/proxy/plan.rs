@@ -223,6 +223,12 @@ impl Plan {
                 }
                 None => None,
             };
+            if let Some(tls) = &backend_tls {
+                // A name that no certificate can be for would fail every connection.
+                for target in targets.iter().chain(&emergency).chain(&abuse) {
+                    tls.connect(&target.host)?;
+                }
+            }
             listeners.push(Arc::new(Listener {
                 serial: SERIAL.fetch_add(1, Ordering::Relaxed),
                 name: listen.address.to_string(),

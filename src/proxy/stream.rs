@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use rustls::ServerConfig;
 use socket2::{Socket, TcpKeepalive};
 
 use super::core::Core;
 use super::tls::{self, Connector, Scratch, TlsSide};
-use crate::os::Pipe;
+use crate::os::{Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST};
 
 /// Whose a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +133,19 @@ pub(super) struct Stream {
     closing: bool,
     /// Something is wrong, and the system says what when asked.
     failed: bool,
+    /// Reading stops before all is read: at urgent data, or at descriptors that come over a Unix socket.
+    stops: bool,
+    /// It broke while it was read or written.
+    broken: bool,
     /// All that the peer has sent was read, and it sends no more: the end need not be read.
     ended: bool,
     tls: Option<Box<TlsSide>>,
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket, owner: Owner) -> Stream {
+    /// `unix`: it is a Unix socket.
+    pub(super) fn new(socket: Socket, owner: Owner, unix: bool) -> Stream {
+        let stops = unix || !SHORT_READ_IS_ALL;
         Stream {
             transport: Transport::Socket(socket),
             owner,
@@ -148,6 +154,8 @@ impl Stream {
             writable: false,
             closing: false,
             failed: false,
+            stops,
+            broken: false,
             ended: false,
             tls: None,
         }
@@ -164,6 +172,8 @@ impl Stream {
             writable: true,
             closing: false,
             failed: false,
+            stops: false,
+            broken: false,
             ended: false,
             tls: None,
         }
@@ -180,7 +190,7 @@ impl Stream {
     /// Has its readiness told from now on, under `token`.
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         let Some(socket) = self.socket() else { return Ok(()) };
-        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, STREAM_INTEREST)
     }
 
     /// Takes in what is told.
@@ -189,6 +199,7 @@ impl Stream {
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.closing |= event.is_read_closed() || event.is_error();
         self.failed |= event.is_error() || event.is_write_closed();
+        self.stops |= event.is_priority();
     }
 
     /// Reads into `into`.
@@ -230,8 +241,9 @@ impl Stream {
                 Ok(n) => {
                     // Less than there is room for is all that there was; what comes later is told again. The end need not
                     // be told again.
-                    self.readable = n == into.len() || self.closing;
-                    self.ended = n < into.len() && self.closing && !self.failed;
+                    let all = n < into.len() && !self.stops;
+                    self.readable = !all || self.closing;
+                    self.ended = all && self.closing && !self.failed;
                     Received::Bytes(n)
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -239,7 +251,10 @@ impl Stream {
                     Received::Nothing
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Received::Broken,
+                Err(_) => {
+                    self.broken = true;
+                    Received::Broken
+                }
             };
         }
     }
@@ -280,7 +295,10 @@ impl Stream {
                     Ok(0)
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => Err(e),
+                Err(e) => {
+                    self.broken = true;
+                    Err(e)
+                }
             };
         }
     }
@@ -393,6 +411,14 @@ impl Stream {
         socket.read_exact(bytes)
     }
 
+    /// Has the peer neither ended nor reset it?
+    pub(super) fn is_alive(&self) -> bool {
+        match self.peek(&mut [0]) {
+            Ok(bytes) => bytes > 0,
+            Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Has the peer ended?
     pub(super) fn has_ended(&self) -> bool {
         self.closing
@@ -407,8 +433,11 @@ impl Stream {
         socket.write(bytes)
     }
 
-    /// Has the peer everything that was written?
+    /// Has the peer everything that was written? One whose connection is broken gets nothing more.
     pub(super) fn is_delivered(&self) -> bool {
+        if self.broken {
+            return true;
+        }
         self.socket().is_none_or(|socket| crate::os::unacknowledged(socket).is_ok_and(|bytes| bytes == 0))
     }
 

@@ -1,5 +1,6 @@
 //! Connections to servers that are made before they are wanted (Pen's `idlers`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,6 +16,12 @@ impl EventLoop {
         if !self.warms || self.core.draining {
             return;
         }
+        let mut underway: HashMap<(usize, u32), usize> = HashMap::new();
+        for (_, stream) in &self.core.streams {
+            if let Owner::Warming(place, id) = stream.owner {
+                *underway.entry((place, id)).or_default() += 1;
+            }
+        }
         let listeners: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
         for place in listeners {
             let listener = Arc::clone(&self.listeners[place].listener);
@@ -24,9 +31,7 @@ impl EventLoop {
             }
             for target in listener.targets() {
                 let id = target.server.id;
-                let underway = |owner: Owner| owner == Owner::Warming(place, id);
-                let there = self.core.pool.waiting(&listener, id)
-                    + self.core.streams.iter().filter(|(_, stream)| underway(stream.owner)).count();
+                let there = self.core.pool.waiting(&listener, id) + underway.get(&(place, id)).copied().unwrap_or(0);
                 if !target.server.takes(true, self.core.now) {
                     continue;
                 }

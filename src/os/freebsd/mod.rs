@@ -45,6 +45,6 @@ pub use peer::peer_user;
 pub use privileges::drop_privileges;
 pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;
-pub use stream::{Pipe, share_port, unacknowledged};
+pub use stream::{Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST, share_port, unacknowledged};
 pub use transparent::{bind_foreign, return_path};
 pub use xdp::{KernelFlows, Program, Walk, has_hardware, has_program};

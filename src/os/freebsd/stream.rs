@@ -4,8 +4,16 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use mio::Interest;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::Socket;
+
+/// What a stream's readiness is told of.
+pub const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// Is a read that brings less than there is room for all that there was? Urgent data, at which reading stops, is not told
+/// of: only the next one tells.
+pub const SHORT_READ_IS_ALL: bool = false;
 
 /// Lets other sockets listen on the same port: the kernel shares connections out among them (setsockopt(2),
 /// SO_REUSEPORT_LB).

@@ -48,7 +48,7 @@ pub use sandbox::limit_netmap;
 pub use socket::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, open_packet_sockets, prepare_send,
 };
-pub use stream::{Pipe, share_port, unacknowledged};
+pub use stream::{Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST, share_port, unacknowledged};
 pub use transparent::{bind_foreign, return_path};
 pub use waiter::Waiter;
 pub use xdp::{KernelFlows, Program, Walk, has_program};

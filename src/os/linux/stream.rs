@@ -3,9 +3,16 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use mio::Interest;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 use socket2::Socket;
+
+/// What a stream's readiness is told of: with urgent data, too, at which reading stops (tcp(7)).
+pub const STREAM_INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+
+/// Is a read that brings less than there is room for all that there was? Otherwise only the next one tells.
+pub const SHORT_READ_IS_ALL: bool = true;
 
 /// How much a pipe holds, bytes: more is moved at a time, and every pipe is charged to its user (pipe(7)).
 const PIPE_SIZE: i32 = 512 * 1024;

@@ -180,6 +180,11 @@ impl Http {
                 self.listener.served(&self.peer.client(), target.server.id, core.now);
                 core.streams[stream].owner = Owner::Session(self.key, Side::Server);
                 if std::mem::take(&mut core.streams[stream].fresh) {
+                    if core.streams[stream].readable {
+                        // In HTTP nobody speaks before he is asked.
+                        core.close(stream);
+                        continue;
+                    }
                     let target = target.clone();
                     if let Err(e) = core.begin_upstream(stream, &self.listener, &self.peer, self.client, &target) {
                         core.close(stream);
