@@ -36,8 +36,9 @@ pub struct Limits {
     pub head: u32,
 }
 
-/// What the bytes that came begin with. They are consumed by as many as it says, then the rest is asked about, until it is
-/// [`More`](Step::More) or [`Hold`](Step::Hold).
+/// What the bytes that came begin with. They are consumed by as many as it says (the reader counts on that: it must not be
+/// shown them again), then the rest is asked about, even if there is none, until it is [`More`](Step::More) or
+/// [`Hold`](Step::Hold).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing that can be said yet: more bytes are needed.

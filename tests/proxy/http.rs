@@ -208,3 +208,26 @@ fn a_request_is_sent_again_when_its_reused_connection_turns_out_dead() {
     }
     assert_eq!(connections.load(Ordering::Relaxed), 4);
 }
+
+#[test]
+fn what_a_server_sends_behind_a_response_answers_nobody() {
+    let (server, connections) = serve(|mut stream| {
+        let mut bytes = [0; 4096];
+        if stream.read(&mut bytes).unwrap_or(0) == 0 {
+            return;
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let rest = b"Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+        stream.write_all(rest).unwrap();
+        let _ = stream.read(&mut bytes);
+    });
+    let proxy = start(&http_config(&[server]));
+    let mut client = proxy.connect();
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    for _ in 0..3 {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(response(&mut reader).1, "ok");
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 3, "such a connection is not used again");
+}

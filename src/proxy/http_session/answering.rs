@@ -39,7 +39,10 @@ impl Http {
         self.from_server.add(&mut core.supplies.buffers, bytes);
         let kept = self.from_server.take();
         let consumed = self.take_from_server(core, kept.bytes())?;
-        self.from_server.restore(kept, consumed);
+        // What stands behind a response must not be taken for the next one's.
+        if self.upstream.stream().is_some() {
+            self.from_server.restore(kept, consumed);
+        }
         Ok(())
     }
 
@@ -93,6 +96,8 @@ impl Http {
         // What comes behind a response is no response: such a connection is not used again.
         self.release(core, finish.reuse && !more && !self.server_ended && self.to_server.is_empty());
         self.from_server.forget();
+        // What the server has not taken of this request must not go before the next one.
+        self.to_server.forget();
         self.server_ended = false;
         match finish.client {
             ClientNext::Keep if self.client_ended => self.state = State::Closing,

@@ -124,6 +124,22 @@ fn head_and_no_content_have_no_body() {
 }
 
 #[test]
+fn a_client_that_waits_for_100_gets_it() {
+    let mut pair = Pair::new(H2Settings::default());
+    let request = Request::put("https://a/").header("expect", "100-continue").body(()).expect("a request");
+    let mut stream = pair.send(request, false);
+    pair.run();
+    assert!(pair.at_server(1).contains("\r\nexpect: 100-continue\r\n"));
+    pair.answer(1, "HTTP/1.1 100 Continue\r\n\r\n");
+    pair.run();
+    assert_eq!(pair.interim(&mut stream).map(|status| status.as_u16()), Some(100));
+    stream.send.send_data("hello".into(), true).expect("room");
+    pair.answer(1, "HTTP/1.1 204 No Content\r\n\r\n");
+    pair.run();
+    assert_eq!(pair.response(&mut stream).status.as_u16(), 204);
+}
+
+#[test]
 fn an_early_answer_stops_the_upload() {
     let mut pair = Pair::new(H2Settings::default());
     let mut stream = pair.send(Request::post("https://a/").body(()).expect("a request"), false);

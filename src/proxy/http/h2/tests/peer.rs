@@ -167,9 +167,8 @@ impl Pair {
         for event in events {
             match event {
                 H2Event::Request(id) => {
-                    let mut session = Session::default();
-                    session.from_server = self.answers.pop().unwrap_or_default();
-                    self.sessions.insert(*id, session);
+                    let from_server = self.answers.pop().unwrap_or_default();
+                    self.sessions.insert(*id, Session { from_server, ..Session::default() });
                 }
                 H2Event::Reset(id) => self.resets.push(*id),
                 H2Event::Readable(_) | H2Event::Writable(_) => {}
@@ -280,6 +279,14 @@ impl Pair {
             got.trailers = trailers;
         }
         got
+    }
+
+    /// The status of a response that others follow.
+    pub(super) fn interim(&mut self, stream: &mut ClientStream) -> Option<StatusCode> {
+        match stream.response.as_mut()?.poll_informational(&mut context()) {
+            Poll::Ready(Some(Ok(response))) => Some(response.status()),
+            _ => None,
+        }
     }
 
     pub(super) fn client_reset(&mut self, stream: &mut ClientStream) -> Option<Reason> {
