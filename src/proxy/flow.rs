@@ -77,7 +77,13 @@ pub(super) struct Flow {
     /// Bulk on its way, and how much of it.
     pipe: Option<(Pipe, usize)>,
     bulk: u8,
+    /// What came first, if the access log wants it; boxed, as it is rarely wanted.
+    #[allow(clippy::box_collection)]
+    first: Option<Box<Vec<u8>>>,
 }
+
+/// So much of what comes first is kept for the access log.
+const FIRST: usize = 256;
 
 /// Is there more to do at once?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +96,7 @@ pub(super) enum Progress {
 
 impl Flow {
     pub(super) fn new() -> Flow {
-        Flow { stage: Stage::Open, bytes: 0, kept: Vec::new(), written: 0, pipe: None, bulk: 0 }
+        Flow { stage: Stage::Open, bytes: 0, kept: Vec::new(), written: 0, pipe: None, bulk: 0, first: None }
     }
 
     /// Is it over?
@@ -101,6 +107,21 @@ impl Flow {
     /// Puts `bytes` before all that comes.
     pub(super) fn put_first(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
+    }
+
+    /// What comes first is wanted for the access log.
+    pub(super) fn keep_first(&mut self) {
+        self.first = Some(Box::default());
+    }
+
+    /// What came first, if it was wanted and is there.
+    pub(super) fn first(&self) -> &[u8] {
+        self.first.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// The same, once.
+    pub(super) fn take_first(&mut self) -> Option<Box<Vec<u8>>> {
+        self.first.take_if(|first| !first.is_empty())
     }
 
     /// Is something kept for the receiver?
@@ -160,6 +181,11 @@ impl Flow {
         let received = from.read(&mut supplies.scratch, &mut supplies.tls);
         Ok(match received {
             Received::Bytes(n) => {
+                if let Some(first) = &mut self.first
+                    && first.is_empty()
+                {
+                    first.extend_from_slice(&supplies.scratch[..n.min(FIRST)]);
+                }
                 self.bulk = if n >= BULK_BYTES { self.bulk.saturating_add(1) } else { 0 };
                 let taken = to.write(&supplies.scratch[..n], &mut supplies.tls)?;
                 self.bytes += taken as u64;

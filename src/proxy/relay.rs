@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::access;
+use super::access::{self, Recorder};
 use super::core::{Core, Peer, Started};
 use super::flow::{Flow, Progress, Stage};
 use super::plan::{Listener, Target};
@@ -99,6 +99,9 @@ impl Relay {
             listener,
             _admitted: Some(admitted),
         };
+        if core.recorder.as_ref().is_some_and(Recorder::wants_first_line) {
+            relay.up.keep_first();
+        }
         core.pending += 1;
         if connected {
             // What has to go another way goes it at the next look.
@@ -269,6 +272,11 @@ impl Relay {
         let up = self.up.pump(client, server, supplies, last);
         let last = self.up.is_over();
         let down = self.down.pump(server, client, supplies, last);
+        if core.recorder.as_ref().is_some_and(Recorder::wants_begin)
+            && let Some(first) = self.up.take_first()
+        {
+            self.record_as(core, access::End::Begun, &first);
+        }
         if self.up.stage == Stage::Broken || self.down.stage == Stage::Broken {
             return self.break_off(core);
         }
@@ -334,6 +342,10 @@ impl Relay {
     }
 
     fn record(&self, core: &mut Core) {
+        self.record_as(core, self.why, self.up.first());
+    }
+
+    fn record_as(&self, core: &mut Core, end: access::End, first: &[u8]) {
         let Some(recorder) = &mut core.recorder else { return };
         let server = self.engaged.as_ref().map(Engaged::logged);
         recorder.record(&access::Entry {
@@ -345,8 +357,8 @@ impl Relay {
             total: self.began.elapsed(),
             received: self.up.bytes,
             sent: self.down.bytes,
-            end: self.why,
-            about: access::About::Stream(&[]),
+            end,
+            about: access::About::Stream(first),
         });
     }
 }

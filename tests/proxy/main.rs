@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
+mod access;
 mod datagrams;
 mod harness;
 mod http;
