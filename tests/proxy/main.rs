@@ -6,3 +6,5 @@ mod datagrams;
 mod harness;
 mod http;
 mod relay;
+#[cfg(target_os = "linux")]
+mod transparent;
