@@ -91,8 +91,8 @@ fn at(addresses: [&str; 2], family: usize, port: u16) -> SocketAddr {
     SocketAddr::new(addresses[family].parse().unwrap(), port)
 }
 
-/// A transparent listener at port 9000, for servers at these ports.
-fn proxy(family: usize, transport: TransportProtocol, ports: &[u16]) -> Running {
+/// A transparent listener at port `own`, for servers at these ports.
+fn proxy(family: usize, transport: TransportProtocol, ports: &[u16], own: u16) -> Running {
     let mut config = Config::default();
     for (n, port) in ports.iter().enumerate() {
         let mut server = backend(&format!("be{n}"), at(SERVER, family, *port));
@@ -101,16 +101,23 @@ fn proxy(family: usize, transport: TransportProtocol, ports: &[u16]) -> Running 
     }
     config.proxy.threads = 2;
     config.proxy.selection.method = Method::Prio;
-    let listener = ListenConfig::new(Address::Ip(at(PROXY, family, 9000)), transport);
+    let listener = ListenConfig::new(Address::Ip(at(PROXY, family, own)), transport);
     config.proxy.listeners.push(ListenConfig { transparent: true, ..listener });
     start(&config)
+}
+
+/// Listens, and does not wait for ever.
+fn listen(address: SocketAddr) -> TcpListener {
+    let listener = TcpListener::bind(address).unwrap();
+    socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
+    listener
 }
 
 #[test]
 fn a_server_sees_the_clients_own_address_and_port_over_tcp() {
     between_hosts("a_server_sees_the_clients_own_address_and_port_over_tcp", |client, server| {
         for family in 0..2 {
-            let listener = server.run(move || TcpListener::bind(at(SERVER, family, 80)).unwrap());
+            let listener = server.run(move || listen(at(SERVER, family, 80)));
             let served = std::thread::spawn(move || {
                 let (mut stream, peer) = listener.accept().unwrap();
                 patient(&stream);
@@ -120,7 +127,7 @@ fn a_server_sees_the_clients_own_address_and_port_over_tcp() {
                 peer
             });
             // Nobody listens at port 81: the refusal has to come back, too.
-            let proxy = proxy(family, TransportProtocol::Tcp, &[81, 80]);
+            let proxy = proxy(family, TransportProtocol::Tcp, &[81, 80], 9000);
             let there = proxy.address;
             let (own, answer) = client.run(move || {
                 let mut stream = TcpStream::connect(there).unwrap();
@@ -137,6 +144,34 @@ fn a_server_sees_the_clients_own_address_and_port_over_tcp() {
 }
 
 #[test]
+fn a_client_from_one_port_at_two_listeners_keeps_its_address_with_both() {
+    between_hosts("a_client_from_one_port_at_two_listeners_keeps_its_address_with_both", |client, server| {
+        let listener = server.run(move || listen(at(SERVER, 0, 80)));
+        let served = std::thread::spawn(move || {
+            let (first, second) = (listener.accept().unwrap(), listener.accept().unwrap());
+            [first.1, second.1]
+        });
+        let first = proxy(0, TransportProtocol::Tcp, &[80], 9000);
+        let second = proxy(0, TransportProtocol::Tcp, &[80], 9001);
+        let there = [first.address, second.address];
+        let (own, _streams) = client.run(move || {
+            let own = at(CLIENT, 0, 40_000);
+            let connect = |there: SocketAddr| {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.set_reuse_address(true).unwrap();
+                socket.bind(&own.into()).unwrap();
+                socket.connect(&there.into()).unwrap();
+                socket
+            };
+            (own, there.map(connect))
+        });
+        let seen = served.join().unwrap();
+        assert!(seen.contains(&own), "{seen:?}");
+        assert!(seen.iter().all(|peer| peer.ip() == own.ip()) && seen[0] != seen[1], "{seen:?}");
+    });
+}
+
+#[test]
 fn a_server_sees_the_clients_own_address_and_port_over_udp() {
     between_hosts("a_server_sees_the_clients_own_address_and_port_over_udp", |client, server| {
         for family in 0..2 {
@@ -149,7 +184,7 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
                 peer
             });
             // Nobody is at port 54: what the server's host says about that is for a socket with the client's address.
-            let proxy = proxy(family, TransportProtocol::Udp, &[54, 53]);
+            let proxy = proxy(family, TransportProtocol::Udp, &[54, 53], 9000);
             let there = proxy.address;
             let (own, answer) = client.run(move || {
                 let socket = UdpSocket::bind(at(CLIENT, family, 0)).unwrap();
