@@ -169,20 +169,17 @@ impl Core {
         peer: &Peer,
         target: &Target,
     ) -> io::Result<(usize, bool)> {
-        let socket = open(&target.address)?;
-        if let Some(address) = target.address.as_socket() {
-            if listener.config.transparent
-                && let Some(client) = peer.address
-            {
-                os::bind_foreign(&socket, client)?;
-            } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
-                socket.bind(&SocketAddr::new(source, 0).into())?;
-            }
-            if listener.settings.tcp.nodelay {
-                socket.set_tcp_nodelay(true)?;
-            }
+        let mut socket = bound(listener, peer.address, target)?;
+        let mut result = socket.connect(&target.address);
+        // A client that comes from one port to two listeners can have that port with a server only once.
+        if let (Err(e), Some(client)) = (&result, peer.address)
+            && listener.config.transparent
+            && matches!(e.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE))
+        {
+            socket = bound(listener, Some(SocketAddr::new(client.ip(), 0)), target)?;
+            result = socket.connect(&target.address);
         }
-        let connected = match socket.connect(&target.address) {
+        let connected = match result {
             Ok(()) => true,
             Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => false,
             Err(e) => return Err(e),
@@ -242,6 +239,24 @@ impl Core {
             server.blacklist(time, self.now);
         }
     }
+}
+
+/// A socket for a connection to a server, with the address that it is to come from.
+fn bound(listener: &Listener, client: Option<SocketAddr>, target: &Target) -> io::Result<Socket> {
+    let socket = open(&target.address)?;
+    if let Some(address) = target.address.as_socket() {
+        if listener.config.transparent
+            && let Some(client) = client
+        {
+            os::bind_foreign(&socket, client)?;
+        } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        if listener.settings.tcp.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+    }
+    Ok(socket)
 }
 
 fn open(address: &SockAddr) -> io::Result<Socket> {

@@ -21,6 +21,7 @@ mod recent;
 mod relay;
 mod tally;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -84,7 +85,7 @@ impl DatagramLoop {
         orders: Receiver<Order>,
         recorder: Option<Recorder>,
     ) -> io::Result<DatagramLoop> {
-        let core = Core { shared, registry: poll.registry().try_clone()?, now: Instant::now() };
+        let core = Core { shared, registry: poll.registry().try_clone()?, now: Instant::now(), told: Cell::new(None) };
         Ok(DatagramLoop {
             poll,
             orders,

@@ -34,7 +34,11 @@ pub(super) fn open(
     for &place in places {
         let listener = &plan.listeners[place];
         let known = taken.as_mut().map_or_else(Vec::new, |taken| taken.of(&listener.config.setting()));
-        let sockets = if known.is_empty() { sockets(listener, loops) } else { shared_out(known, loops) };
+        let sockets = if known.is_empty() {
+            sockets(listener, loops)
+        } else {
+            shared_out(known, loops, listener.config.transport)
+        };
         let sockets = match sockets {
             Err(e) if e.raw_os_error() == Some(libc::EAFNOSUPPORT) && has_twin(plan, listener) => {
                 warn!("the proxy does not listen at {}: this system has no IPv6", listener.config.address);
@@ -63,8 +67,12 @@ fn has_twin(plan: &Plan, listener: &Listener) -> bool {
 }
 
 /// The sockets of another process, for so many event loops: all of them, and each loop gets one.
-fn shared_out(known: Vec<OwnedFd>, loops: usize) -> io::Result<Vec<Socket>> {
+fn shared_out(known: Vec<OwnedFd>, loops: usize, transport: TransportProtocol) -> io::Result<Vec<Socket>> {
     let mut sockets: Vec<Socket> = known.into_iter().map(Socket::from).collect();
+    if transport == TransportProtocol::Udp {
+        // Who read a client's datagrams would be a matter of chance: some loops go without.
+        return Ok(sockets);
+    }
     for index in sockets.len()..loops {
         sockets.push(sockets[index % sockets.len()].try_clone()?);
     }

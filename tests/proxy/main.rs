@@ -7,3 +7,6 @@ mod datagrams;
 mod harness;
 mod http;
 mod relay;
+mod takeover;
+#[cfg(target_os = "linux")]
+mod transparent;

@@ -1,5 +1,6 @@
 //! A client and its server: the socket between the proxy and the server, and how it is found.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -22,6 +23,8 @@ use crate::proxy::shared::{Shared, Trouble};
 
 /// That a server does not want a datagram is told within this time, or it means another one.
 const REFUSAL: Duration = Duration::from_secs(3);
+/// So often, at most, it is told that this host is short of something.
+const TOLD: Duration = Duration::from_secs(10);
 
 /// What clients are known by: the listener's socket, their address, and which address of ours they speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +40,18 @@ pub(super) struct Core {
     pub(super) registry: Registry,
     /// The time of this round of events.
     pub(super) now: Instant,
+    /// When the main thread was last told that this host is short of something.
+    pub(super) told: Cell<Option<Instant>>,
+}
+
+impl Core {
+    /// Tells the main thread that this host is short of something; not for every datagram that shows it.
+    pub(super) fn short(&self, what: impl FnOnce() -> String) {
+        if self.told.get().is_none_or(|told| self.now.saturating_duration_since(told) >= TOLD) {
+            self.told.set(Some(self.now));
+            self.shared.tell(Trouble::Short(what()));
+        }
+    }
 }
 
 /// A client that is being served.
@@ -157,12 +172,10 @@ impl Link {
         loop {
             let target = listener.choose(&selected(key), tried, core.now)?.clone();
             let Some(address) = target.address.as_socket() else {
-                let what = format!(
-                    "{}: server {} is a Unix socket, which takes no datagrams",
-                    listener.config.setting(),
-                    target.server.name
-                );
-                core.shared.tell(Trouble::Short(what));
+                core.short(|| {
+                    let setting = listener.config.setting();
+                    format!("{setting}: server {} is a Unix socket, which takes no datagrams", target.server.name)
+                });
                 continue;
             };
             match connect(core, listener, key, address, place) {
@@ -202,8 +215,7 @@ fn failed(core: &Core, listener: &Listener, target: &Target, error: &io::Error) 
     let server = &target.server;
     server.failed.fetch_add(1, Relaxed);
     if is_own_fault(error) {
-        let what = format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name);
-        core.shared.tell(Trouble::Short(what));
+        core.short(|| format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name));
         return;
     }
     // The first one tells; that others fail, too, is no news.

@@ -92,16 +92,20 @@ impl Relay {
         }
     }
 
-    /// A new client.
+    /// A new client; where there is no room, in the place of another one.
     fn begin(&mut self, key: Key, front: &Front) -> Result<usize, Reason> {
+        match self.try_to_begin(key, front) {
+            Err(Reason::Limit | Reason::Short) if self.forget_one() => self.try_to_begin(key, front),
+            begun => begun,
+        }
+    }
+
+    fn try_to_begin(&mut self, key: Key, front: &Front) -> Result<usize, Reason> {
         let most = front.listener.settings.limits.udp_clients;
-        let admitted = match Admitted::new(&self.core.shared, most) {
-            Some(admitted) => admitted,
-            None if self.forget_one() => Admitted::new(&self.core.shared, most).ok_or(Reason::Limit)?,
-            None => return Err(Reason::Limit),
-        };
+        let admitted = Admitted::new(&self.core.shared, most).ok_or(Reason::Limit)?;
         let place = self.clients.next_place();
         let client = Client::begin(&self.core, &front.listener, key, place, admitted)?;
+        self.core.shared.datagrams.begun.fetch_add(1, Relaxed);
         Ok(self.clients.insert(key, client, self.core.now))
     }
 

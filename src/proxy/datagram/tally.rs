@@ -114,7 +114,6 @@ impl Admitted {
             tally.clients.fetch_sub(1, Relaxed);
             return None;
         }
-        tally.begun.fetch_add(1, Relaxed);
         Some(Admitted(Arc::clone(shared)))
     }
 }
