@@ -135,10 +135,12 @@ pub(super) struct Stream {
     failed: bool,
     /// Reading stops before all is read: at urgent data, or at descriptors that come over a Unix socket.
     stops: bool,
-    /// It broke while it was read or written.
-    broken: bool,
     /// All that the peer has sent was read, and it sends no more: the end need not be read.
     ended: bool,
+    /// The peer has reset the connection, which writing has found out: that reading comes to an end is no end then.
+    reset: bool,
+    /// Nothing that is written arrives any more.
+    gone: bool,
     tls: Option<Box<TlsSide>>,
 }
 
@@ -155,8 +157,9 @@ impl Stream {
             closing: false,
             failed: false,
             stops,
-            broken: false,
             ended: false,
+            reset: false,
+            gone: false,
             tls: None,
         }
     }
@@ -173,8 +176,9 @@ impl Stream {
             closing: false,
             failed: false,
             stops: false,
-            broken: false,
             ended: false,
+            reset: false,
+            gone: false,
             tls: None,
         }
     }
@@ -229,7 +233,10 @@ impl Stream {
                 Ok(tls::Received::Closed) => Received::End,
                 // Who wanted to end would have said so; what came may not be all.
                 Ok(tls::Received::Truncated) => Received::Broken,
-                Err(_) => Received::Broken,
+                Err(_) => {
+                    self.gone = true;
+                    Received::Broken
+                }
             };
         }
         if self.ended {
@@ -237,6 +244,7 @@ impl Stream {
         }
         loop {
             return match socket.read(into) {
+                Ok(0) if self.reset => Received::Broken,
                 Ok(0) => Received::End,
                 Ok(n) => {
                     // Less than there is room for is all that there was; what comes later is told again. The end need not
@@ -252,7 +260,7 @@ impl Stream {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => {
-                    self.broken = true;
+                    self.gone = true;
                     Received::Broken
                 }
             };
@@ -264,6 +272,21 @@ impl Stream {
     /// # Errors
     /// The connection is broken.
     pub(super) fn write(&mut self, bytes: &[u8], scratch: &mut Scratch) -> io::Result<usize> {
+        let written = self.write_some(bytes, scratch);
+        self.noting(written)
+    }
+
+    /// The system tells of a reset once: whoever writes hears of it, and reading then finds nothing but an end. After an
+    /// end that was one, writing says so (EPIPE).
+    fn noting<T>(&mut self, outcome: io::Result<T>) -> io::Result<T> {
+        if let Err(e) = &outcome {
+            self.gone = true;
+            self.reset |= e.kind() != io::ErrorKind::BrokenPipe;
+        }
+        outcome
+    }
+
+    fn write_some(&mut self, bytes: &[u8], scratch: &mut Scratch) -> io::Result<usize> {
         if !self.writable {
             return Ok(0);
         }
@@ -296,7 +319,7 @@ impl Stream {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => {
-                    self.broken = true;
+                    self.gone = true;
                     Err(e)
                 }
             };
@@ -313,9 +336,10 @@ impl Stream {
             if !self.writable {
                 return Ok(false);
             }
-            self.writable = tls.flush(socket)?;
+            let flushed = tls.flush(socket);
+            self.writable = self.noting(flushed)?;
         }
-        Ok(!tls.wants_write())
+        Ok(!self.tls.as_ref().is_some_and(|tls| tls.wants_write()))
     }
 
     /// Are its bytes those of the socket?
@@ -330,13 +354,17 @@ impl Stream {
         }
         let Some(socket) = self.socket() else { return Received::Nothing };
         match pipe.fill(socket, most) {
+            Ok(0) if self.reset => Received::Broken,
             Ok(0) => Received::End,
             Ok(n) => Received::Bytes(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
                 Received::Nothing
             }
-            Err(_) => Received::Broken,
+            Err(_) => {
+                self.gone = true;
+                Received::Broken
+            }
         }
     }
 
@@ -354,7 +382,7 @@ impl Stream {
                 self.writable = false;
                 Ok(0)
             }
-            other => other,
+            other => self.noting(other),
         }
     }
 
@@ -433,12 +461,9 @@ impl Stream {
         socket.write(bytes)
     }
 
-    /// Has the peer everything that was written? One whose connection is broken gets nothing more.
+    /// Has the peer everything that was written, or is it gone?
     pub(super) fn is_delivered(&self) -> bool {
-        if self.broken {
-            return true;
-        }
-        self.socket().is_none_or(|socket| crate::os::unacknowledged(socket).is_ok_and(|bytes| bytes == 0))
+        self.gone || self.socket().is_none_or(|socket| crate::os::unacknowledged(socket).is_ok_and(|bytes| bytes == 0))
     }
 
     /// From here on its bytes are those of a TLS connection with a client.

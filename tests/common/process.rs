@@ -43,11 +43,16 @@ impl Process {
         kill(Pid::from_raw(self.pid()), signal).expect("the process is there");
     }
 
+    /// How it has ended, if it has.
+    pub fn try_end(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("waiting for a child")
+    }
+
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("waiting for a child") {
+            if let Some(status) = self.try_end() {
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "it does not end:\n{}", self.output());

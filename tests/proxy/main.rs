@@ -1,12 +1,19 @@
-//! The proxy in this process, with real sockets on loopback.
+//! The proxy in this process, and as the program that it is a part of, with real sockets on loopback.
 
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
 mod access;
 mod datagrams;
+mod halfclose;
 mod harness;
 mod http;
+mod peer;
+#[path = "../common/process.rs"]
+mod process;
+mod program;
 mod relay;
+#[path = "../common/scratch.rs"]
+mod scratch;
 mod takeover;
 #[cfg(target_os = "linux")]
 mod transparent;

@@ -140,6 +140,10 @@ impl TlsSide {
         into: &mut [u8],
     ) -> io::Result<Received> {
         let held = self.held.take(into);
+        if held > 0 {
+            // More may have come since the last read, of which the caller has been told before it reads this.
+            self.drained = false;
+        }
         // With no room for plaintext it goes on with the handshake alone.
         if held > 0 || (into.is_empty() && !self.is_handshaking()) {
             return Ok(Received::Plain(held));
@@ -184,11 +188,9 @@ impl TlsSide {
                 self.name = names::asked();
             }
             if self.wants_write() {
-                let flushed = self.flush(socket);
-                // An alert that cannot be sent: what it tells is worth more than why.
-                if !matches!(self.state, State::Failed(_)) {
-                    flushed?;
-                }
+                // Where writing fails, what has come before the connection broke is still to be read; whoever writes next,
+                // or reads on, is told.
+                let _ = self.flush(socket);
             }
             // Without a buffer: what came behind the handshake is held, and no more of it read.
             if filled > 0 || (into.is_empty() && !self.is_handshaking() && self.state == State::Open) {
@@ -267,9 +269,9 @@ impl TlsSide {
     }
 
     /// Did the last read leave nothing in the socket? Then a further [`receive`](TlsSide::receive) is in vain until it is
-    /// readable again.
+    /// readable again. An end, or a failure, that came with the last bytes is still to be received.
     pub fn drained(&self) -> bool {
-        self.drained && self.held.rest().is_empty()
+        self.drained && self.held.rest().is_empty() && self.state == State::Open
     }
 
     /// Is the connection not established yet?

@@ -116,6 +116,22 @@ fn a_direction_that_is_closed_leaves_the_other_open() {
 }
 
 #[test]
+fn an_end_that_came_with_the_last_bytes_is_still_to_be_received() {
+    for mut pair in ready().1 {
+        pair.client.send(b"bye").unwrap();
+        assert!(pair.client.side.shutdown(&mut pair.client.wire).unwrap());
+        pair.carry();
+        let server = &mut pair.server;
+        let mut into = [0; 100];
+        let received = server.side.receive(&mut server.wire, &mut server.scratch, &mut into).unwrap();
+        assert_eq!(received, Received::Plain(3));
+        // Nobody is told once more.
+        assert!(!server.side.drained());
+        assert_eq!(server.side.receive(&mut server.wire, &mut server.scratch, &mut into).unwrap(), Received::Closed);
+    }
+}
+
+#[test]
 fn a_close_waits_behind_what_the_socket_has_not_taken() {
     for mut pair in ready().1 {
         pair.server.wire.room = 100;
