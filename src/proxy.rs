@@ -26,6 +26,7 @@ pub mod handover;
 pub mod http;
 mod http_session;
 mod listen;
+mod memory;
 pub mod plan;
 pub mod proxy_header;
 mod refusal;

@@ -6,20 +6,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use mio::{Registry, Token};
 use slab::Slab;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::access::Recorder;
+use super::access::{About, End, Entry, Recorder};
 use super::flow::Supplies;
 use super::http_session::Pool;
+use super::memory::Memory;
 use super::plan::{Listener, Target};
 use super::proxy_header;
 use super::select::{Client, Tried, Why};
 use super::shared::{Shared, Trouble};
-use super::stream::{Memory, Owner, Side, Stream};
+use super::stream::{Owner, Side, Stream};
 use super::wheel::{Tick, Wheel};
 use crate::config::proxy::{Mode, ProxyHeader, source_of};
 use crate::os;
@@ -222,6 +223,24 @@ impl Core {
         let mut header = Vec::new();
         proxy_header::write(version, peer.address, peer.local.or_else(local), &mut header);
         header
+    }
+
+    /// One line for a client that was accepted at `began`, and not served.
+    pub(super) fn record_unserved(&mut self, listener: &Listener, peer: &Peer, began: Instant, end: End) {
+        let Some(recorder) = &mut self.recorder else { return };
+        let total = self.now.saturating_duration_since(began);
+        recorder.record(&Entry {
+            client: peer.address,
+            listener: &listener.name,
+            server: None,
+            start: SystemTime::now() - total,
+            connect: None,
+            total,
+            received: 0,
+            sent: 0,
+            end,
+            about: About::Stream(&[]),
+        });
     }
 
     /// A server could not be connected to: it is left out for a while, if that was its fault.

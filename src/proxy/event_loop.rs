@@ -14,7 +14,7 @@ use socket2::Socket;
 use std::os::fd::AsRawFd;
 use tracing::error;
 
-use super::access::Recorder;
+use super::access::{End, Recorder};
 use super::core::{Birth, Core, Peer};
 use super::greeting::Greeting;
 use super::h2_session::H2;
@@ -350,6 +350,7 @@ impl EventLoop {
         totals.accepted.fetch_add(1, Relaxed);
         let Some(admitted) = Admitted::new(&self.core.shared, listener.settings.limits.connections) else {
             totals.refused.fetch_add(1, Relaxed);
+            self.core.record_unserved(&listener, &peer, self.core.now, End::Refused(Why::Full));
             super::refusal::turn_away(&socket, &listener, Why::Full);
             return;
         };

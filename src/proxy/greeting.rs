@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use super::access::End;
 use super::core::{Core, Peer};
 use super::event_loop::Session;
 use super::h2_session::H2;
@@ -28,6 +29,7 @@ pub(super) struct Greeting {
     header: bool,
     /// Then TLS.
     tls: bool,
+    began: Instant,
     deadline: Instant,
     admitted: Admitted,
 }
@@ -58,7 +60,7 @@ impl Greeting {
         let header = peer.address.is_some_and(sends_header);
         let tls = listener.tls.is_some();
         let deadline = core.now + listener.settings.timeouts.request;
-        let greeting = Greeting { listener, client, peer, header, tls, deadline, admitted };
+        let greeting = Greeting { listener, client, peer, header, tls, began: core.now, deadline, admitted };
         if !header && !tls {
             return greeting.serve(core, key);
         }
@@ -80,8 +82,7 @@ impl Greeting {
                 Outcome::Waits => return Some(Session::Greeting(self)),
                 Outcome::Over => {
                     core.shared.totals.bad_headers.fetch_add(1, Relaxed);
-                    core.close(self.client);
-                    return None;
+                    return self.turn_away(core, End::BadClient);
                 }
                 Outcome::Done => {
                     self.header = false;
@@ -97,8 +98,7 @@ impl Greeting {
                 Handshake::Waits => return Some(Session::Greeting(self)),
                 Handshake::Failed => {
                     core.shared.totals.bad_handshakes.fetch_add(1, Relaxed);
-                    core.close(self.client);
-                    return None;
+                    return self.turn_away(core, End::BadClient);
                 }
                 Handshake::Done => self.tls = false,
             }
@@ -110,6 +110,12 @@ impl Greeting {
         if core.now < self.deadline {
             return Some(Session::Greeting(self));
         }
+        self.turn_away(core, End::Late)
+    }
+
+    /// The client is not served.
+    fn turn_away(&self, core: &mut Core, end: End) -> Option<Session> {
+        core.record_unserved(&self.listener, &self.peer, self.began, end);
         core.close(self.client);
         None
     }
@@ -149,7 +155,7 @@ impl Greeting {
 
     /// Nothing comes before any more.
     fn serve(self, core: &mut Core, key: usize) -> Option<Session> {
-        let Greeting { listener, client, peer, admitted, .. } = self;
+        let Greeting { listener, client, peer, began, admitted, .. } = self;
         if matches!(listener.config.mode, Mode::Http(_)) {
             if core.streams[client].tls().and_then(TlsSide::alpn) == Some(b"h2") {
                 return H2::begin(core, key, listener, (client, peer), admitted);
@@ -160,6 +166,7 @@ impl Greeting {
             Ok(relay) => Some(Session::Relay(Box::new(relay))),
             Err(why) => {
                 core.shared.totals.refused.fetch_add(1, Relaxed);
+                core.record_unserved(&listener, &peer, began, End::Refused(why));
                 refuse(core, client, &listener, why);
                 None
             }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use super::core::{Birth, Core, Peer};
 use super::event_loop::Session;
 use super::http::h2::{H2Connection, H2Event, H2Settings};
+use super::memory::Memory;
 use super::plan::Listener;
 use super::relay::{Fate, ticks};
 use super::shared::Admitted;
-use super::stream::{Memory, Received};
+use super::stream::Received;
 use super::wheel::Tick;
 
 /// Bytes of a request that wait for its session at most.

@@ -13,7 +13,7 @@ use mio::{Registry, Token};
 use rustls::ServerConfig;
 use socket2::{Socket, TcpKeepalive};
 
-use super::core::Core;
+use super::memory::Memory;
 use super::tls::{self, Connector, Scratch, TlsSide};
 use crate::os::{Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST};
 
@@ -63,60 +63,6 @@ enum Transport {
     Socket(Socket),
     /// Memory: a request within another connection.
     Memory(Rc<RefCell<Memory>>),
-}
-
-/// Bytes that wait in memory, between a connection that carries many requests and the session of one of them.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// For the session.
-    pub(super) inbox: Vec<u8>,
-    /// Nothing more comes for it.
-    pub(super) inbox_ended: bool,
-    /// From the session.
-    pub(super) outbox: Vec<u8>,
-    /// The session sends no more, or is over.
-    pub(super) outbox_ended: bool,
-    /// It is over before its response was complete.
-    pub(super) broken: bool,
-    /// Nobody waits for what the session has to say.
-    pub(super) abandoned: bool,
-    /// The session, and its stream, once there is one.
-    pub(super) session: Option<(usize, usize)>,
-}
-
-/// Bytes that a session may leave for a connection that does not take them.
-pub(super) const OUTBOX: usize = 64 * 1024;
-
-impl Memory {
-    /// Has its session look at it again.
-    pub(super) fn wake(&self, core: &mut Core) {
-        let Some((session, stream)) = self.session else { return };
-        if let Some(stream) = core.streams.get_mut(stream)
-            && stream.owner == Owner::Session(session, Side::Client)
-        {
-            (stream.readable, stream.writable) = (true, true);
-            core.again.push(session);
-        }
-    }
-
-    fn read(&mut self, into: &mut [u8]) -> Received {
-        let n = into.len().min(self.inbox.len());
-        if self.abandoned {
-            return Received::Broken;
-        }
-        if n == 0 {
-            return if self.inbox_ended { Received::End } else { Received::Nothing };
-        }
-        into[..n].copy_from_slice(&self.inbox[..n]);
-        self.inbox.drain(..n);
-        Received::Bytes(n)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(OUTBOX.saturating_sub(self.outbox.len()));
-        self.outbox.extend_from_slice(&bytes[..n]);
-        n
-    }
 }
 
 /// A connection that does not block, whose readiness is told once for each change.
@@ -437,6 +383,15 @@ impl Stream {
     pub(super) fn skip(&self, bytes: &mut [u8]) -> io::Result<()> {
         let Some(mut socket) = self.socket() else { return Ok(()) };
         socket.read_exact(bytes)
+    }
+
+    /// Is there nothing to read, and will there be an event when that changes?
+    pub(super) fn is_quiet(&mut self) -> bool {
+        if self.readable && self.stops && self.tls.is_none() {
+            // That there is nothing more has not shown yet.
+            self.readable = !self.peek(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
+        }
+        !self.readable && !self.closing
     }
 
     /// Has the peer neither ended nor reset it?

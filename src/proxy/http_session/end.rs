@@ -56,8 +56,8 @@ impl Log {
 impl Http {
     /// One line for the request, if there was one.
     pub(super) fn record(&mut self, core: &mut Core) {
-        let Some(recorder) = &mut core.recorder else { return };
         let (Some(about), Some((began, start))) = (self.log.about.take(), self.log.began.take()) else { return };
+        let Some(recorder) = &mut core.recorder else { return };
         let head = &self.log.head;
         let field = |span: super::super::http::Span| (!span.is_empty()).then(|| span.of(head));
         let engaged = self.upstream.engaged();
@@ -92,7 +92,13 @@ impl Http {
     /// closed.
     pub(super) fn refuse(&mut self, core: &mut Core, refusal: Refusal) -> After {
         self.log.status = refusal.status;
-        self.record(core);
+        if self.log.about.is_some() {
+            self.record(core);
+        } else {
+            // Nobody knows what it wanted.
+            let began = self.asked.unwrap_or(core.now);
+            core.record_unserved(&self.listener, &self.peer, began, self.log.end);
+        }
         self.release(core, false);
         self.drop_connecting(core);
         self.to_server.forget();

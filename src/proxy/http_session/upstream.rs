@@ -287,8 +287,8 @@ impl Http {
         let own = self.listener.config.transparent || self.listener.config.send_proxy.is_some();
         let id = engaged.server().id;
         // Who has said more, or has closed, is of no use.
-        let quiet = !core.streams[stream].readable && !core.streams[stream].has_ended();
-        if reuse && quiet && !own && !core.draining && core.pool.put(&self.listener, id, stream, core.tick) {
+        let reuse = reuse && !own && !core.draining && core.streams[stream].is_quiet();
+        if reuse && core.pool.put(&self.listener, id, stream, core.tick) {
             core.streams[stream].owner = Owner::Idle(id);
         } else {
             core.close(stream);
