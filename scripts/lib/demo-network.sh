@@ -19,6 +19,8 @@ work=$(mktemp -d)
 mount -t tmpfs pen-dsr-demo "$work"
 trap 'umount -l "$work"; rmdir "$work"' EXIT
 declare -A answered        # client -> the backend that answered it
+# shellcheck source=scripts/lib/demo-proxy.sh
+. scripts/lib/demo-proxy.sh
 
 on() {
 	scripts/lab exec "$@"
@@ -63,6 +65,8 @@ start_backend() {
 				listen 80;
 				listen [::]:80;
 				location = / { return 200 "$name\n"; }
+				location = /forwarded { return 200 "\$http_x_forwarded_for\n"; }
+				location = /who { return 200 "\$remote_addr\n"; }
 				location = /download { root $work; }
 				# By the server: a client that only reads slowly has it all in its buffer soon.
 				location = /slow-download { alias $work/download; limit_rate 1m; }
@@ -343,6 +347,7 @@ replies_bypass_balancer "$VIP6" fd00::1
 change_meanwhile 10.0.0.1
 show_statistics
 end_balancer
+proxy_demo
 
 heading 'Result'
 echo "  $checks_held claims held, $checks_failed did not."
