@@ -175,6 +175,11 @@ impl Http {
             let chosen = self.listener.choose(&self.peer.client(), &mut tried, core.now);
             let target = chosen.map_err(Refused::Nobody)?;
             if let Some(stream) = core.pool.take(&self.listener, target.server.id) {
+                // What may not be sent twice is not sent where it is known to be in vain.
+                if !self.exchange.request().repeatable() && !core.streams[stream].is_alive() {
+                    core.close(stream);
+                    continue;
+                }
                 let engaged = Engaged::new(&target.server, &target.address);
                 target.server.requests.fetch_add(1, Relaxed);
                 self.listener.served(&self.peer.client(), target.server.id, core.now);
