@@ -1,5 +1,7 @@
 //! penlog, penlogd and mergelogs as programs, on loopback: what web servers and a balancer send becomes one log.
 
+#![allow(clippy::unwrap_used)] // a test may stop at the first surprise
+
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};

@@ -77,9 +77,8 @@ pub(super) struct Flow {
     /// Bulk on its way, and how much of it.
     pipe: Option<(Pipe, usize)>,
     bulk: u8,
-    /// What came first, if the access log wants it; boxed, as it is rarely wanted.
-    #[allow(clippy::box_collection)]
-    first: Option<Box<Vec<u8>>>,
+    /// What came first, if the access log wants it; empty as long as nothing has come.
+    first: Option<Box<[u8]>>,
 }
 
 /// So much of what comes first is kept for the access log.
@@ -116,11 +115,11 @@ impl Flow {
 
     /// What came first, if it was wanted and is there.
     pub(super) fn first(&self) -> &[u8] {
-        self.first.as_deref().map_or(&[], Vec::as_slice)
+        self.first.as_deref().unwrap_or_default()
     }
 
     /// The same, once.
-    pub(super) fn take_first(&mut self) -> Option<Box<Vec<u8>>> {
+    pub(super) fn take_first(&mut self) -> Option<Box<[u8]>> {
         self.first.take_if(|first| !first.is_empty())
     }
 
@@ -184,7 +183,7 @@ impl Flow {
                 if let Some(first) = &mut self.first
                     && first.is_empty()
                 {
-                    first.extend_from_slice(&supplies.scratch[..n.min(FIRST)]);
+                    *first = supplies.scratch[..n.min(FIRST)].into();
                 }
                 self.bulk = if n >= BULK_BYTES { self.bulk.saturating_add(1) } else { 0 };
                 let taken = to.write(&supplies.scratch[..n], &mut supplies.tls)?;

@@ -17,7 +17,7 @@ fn a_relayed_connection_is_told_of_when_it_begins_and_when_it_is_over() {
     });
     let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
     collector.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut line = || {
+    let line = || {
         let mut buffer = [0; 2000];
         let length = collector.recv(&mut buffer).unwrap();
         String::from_utf8(buffer[..length].to_vec()).unwrap()
