@@ -122,8 +122,8 @@ pub fn raise_file_limit() -> std::io::Result<u64> {
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
-    // Signed on some systems; without a limit it is the largest number there is.
-    Ok(u64::try_from(hard).unwrap_or(u64::MAX))
+    // Signed on some systems.
+    Ok(hard as _)
 }
 
 /// Makes `root` the root of all paths (chroot(2)); what is open stays open.
