@@ -107,9 +107,19 @@ struct Candidates<'a> {
     targets: &'a [Target],
     emergency: Option<&'a Target>,
     abuse: Option<&'a Target>,
+    /// Do connections have the client's address?
+    transparent: bool,
     /// Are servers left out that are only suspected?
     strict: bool,
     now: Instant,
+}
+
+impl Candidates<'_> {
+    /// Can a connection that has the client's address go there? Not to one of the other family.
+    fn reaches(&self, target: &Target, client: &Client) -> bool {
+        let Some(address) = client.address.filter(|_| self.transparent) else { return true };
+        target.address.as_socket().is_none_or(|server| server.is_ipv4() == address.to_canonical().is_ipv4())
+    }
 }
 
 impl Servers for Candidates<'_> {
@@ -128,7 +138,7 @@ impl Servers for Candidates<'_> {
             hard: target.hard,
             weight: target.weight,
             prio: target.prio,
-            permits: target.acl.as_ref().is_none_or(permits),
+            permits: target.acl.as_ref().is_none_or(permits) && self.reaches(target, client),
         }
     }
 
@@ -189,6 +199,7 @@ impl Plan {
                 targets: &targets,
                 emergency: None,
                 abuse: None,
+                transparent: false,
                 strict: false,
                 now: Instant::now(),
             });
@@ -315,7 +326,7 @@ impl Listener {
 
     fn candidates(&self, strict: bool, now: Instant) -> Candidates<'_> {
         let (emergency, abuse) = (self.emergency.as_ref(), self.abuse.as_ref());
-        Candidates { targets: &self.servers, emergency, abuse, strict, now }
+        Candidates { targets: &self.servers, emergency, abuse, transparent: self.config.transparent, strict, now }
     }
 
     /// Does the access list let `client` in?

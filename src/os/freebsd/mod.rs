@@ -42,7 +42,7 @@ pub use packet::{
     AsideReceiver, FRAME_PREFIX, FilterControl, PacketSockets, READ_TIMEOUT, Waiter, open_packet_sockets, prepare_send,
 };
 pub use peer::peer_user;
-pub use privileges::drop_privileges;
+pub use privileges::{KEEPS_CAPABILITIES, drop_privileges};
 pub use ring::{OpenRing, RingSocket, open_rings, receive_queues};
 pub use sandbox::limit_netmap;
 pub use stream::{Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST, share_port, unacknowledged};

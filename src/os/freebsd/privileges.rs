@@ -5,6 +5,9 @@ use nix::unistd::{User, setgid, setgroups, setuid};
 use crate::failure::{Failure, Sysexit};
 use crate::os::Kept;
 
+/// Who is not root any more cannot be given a part of what root may.
+pub const KEEPS_CAPABILITIES: bool = false;
+
 /// Becomes `user` for good; the netmap or bpf descriptor stays open. An interface that goes away and returns is set up
 /// again by its keeper, see [`crate::os::Setup`], but cannot be opened then, unless the user may open /dev/netmap or bpf
 /// devices; nothing of `kept` can be had without root.

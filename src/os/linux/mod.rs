@@ -41,7 +41,7 @@ pub use link::link_state;
 pub use membership::Memberships;
 pub use offloads::{active_offloads, has_hardware};
 pub use peer::peer_user;
-pub use privileges::drop_privileges;
+pub use privileges::{KEEPS_CAPABILITIES, drop_privileges};
 pub use queues::receive_queues;
 pub use ring::{OpenRing, RingSocket, open_rings};
 pub use sandbox::limit_netmap;

@@ -7,6 +7,9 @@ use nix::unistd::{User, setgid, setgroups, setuid};
 use crate::failure::{Failure, Sysexit};
 use crate::os::Kept;
 
+/// One that has become another user keeps the capabilities that it needs.
+pub const KEEPS_CAPABILITIES: bool = true;
+
 /// Becomes `user` for good, with the capabilities that `kept` takes. Before any thread is started, as capabilities are a
 /// thread's.
 ///
