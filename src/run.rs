@@ -57,7 +57,8 @@ pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + 
     }
     if let Some(user) = &user {
         if balancer.kept().foreign_addresses && !os::KEEPS_CAPABILITIES {
-            let what = "only root can give sockets the addresses of clients on this system: leave -u out, or transparent";
+            let what =
+                "only root can give sockets the addresses of clients on this system: leave -u out, or transparent";
             return Err(Failure::new(Sysexit::Config, what));
         }
         os::drop_privileges(user, balancer.kept())?;

@@ -76,7 +76,7 @@ impl Default for ProxyLimits {
             backlog: 4096,
             head: 32_768,
             idlers: 0,
-            reuse: 64,
+            reuse: 256,
             udp_clients: 20_000,
         }
     }

@@ -25,7 +25,7 @@ use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
 use super::tls::Scratch;
-use super::wheel::{Entry, TICK, Tick, Wheel};
+use super::wheel::{Entry, TICK, Tick, Wheel, ticks};
 use crate::os;
 
 /// Who has something for the loop to do.
@@ -232,10 +232,10 @@ impl EventLoop {
         }
         let waiting = self.listeners.iter().any(|(_, listening)| listening.ready);
         let accept = match self.paused {
-            Some(until) => Some(until.saturating_duration_since(Instant::now())),
+            Some(until) => Some(until.saturating_duration_since(self.core.now)),
             None => waiting.then_some(Duration::ZERO),
         };
-        let wheel = self.core.wheel.until_next(Instant::now());
+        let wheel = self.core.wheel.until_next(self.core.now);
         let sweeps = !self.core.pool.is_empty() || (self.warms && !self.core.draining);
         let sweep = sweeps.then_some(TICK * SWEEP as u32);
         accept.into_iter().chain(wheel).chain(sweep).min()
@@ -386,7 +386,7 @@ impl EventLoop {
     fn adopt(&mut self, plan: &Plan, sockets: Vec<(usize, Socket)>) {
         if let Some(settings) = plan.listeners.first().map(|listener| &listener.settings) {
             self.core.supplies.splice = settings.tcp.splice;
-            self.reuse = super::relay::ticks(settings.timeouts.reuse);
+            self.reuse = ticks(settings.timeouts.reuse);
             self.core.most_pending = settings.limits.pending;
             self.warms = settings.limits.idlers > 0;
         }

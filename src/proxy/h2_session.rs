@@ -11,10 +11,10 @@ use super::event_loop::Session;
 use super::http::h2::{H2Connection, H2Event, H2Settings};
 use super::memory::Memory;
 use super::plan::Listener;
-use super::relay::{Fate, ticks};
+use super::relay::Fate;
 use super::shared::Admitted;
 use super::stream::Received;
-use super::wheel::Tick;
+use super::wheel::{Tick, ticks};
 
 /// Bytes of a request that wait for its session at most.
 const INBOX: usize = 64 * 1024;

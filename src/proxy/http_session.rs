@@ -24,10 +24,10 @@ use super::core::{Core, Peer};
 use super::event_loop::Session;
 use super::http::{Exchange, Refusal};
 use super::plan::Listener;
-use super::relay::{Relay, ticks};
+use super::relay::Relay;
 use super::shared::Admitted;
 use super::stream::{Received, Side};
-use super::wheel::Tick;
+use super::wheel::{Tick, ticks};
 
 /// How long what a client still sends is read after it has got an answer.
 const LINGER: Duration = Duration::from_secs(2);

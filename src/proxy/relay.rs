@@ -13,7 +13,7 @@ use super::select::{Tried, Why};
 use super::server::Engaged;
 use super::shared::Admitted;
 use super::stream::Side;
-use super::wheel::{TICK, Tick};
+use super::wheel::{Tick, ticks};
 
 /// How long a broken connection's other side may take to get what was sent before.
 const MOST_BREAKING: Duration = Duration::from_secs(10);
@@ -366,9 +366,4 @@ impl Relay {
 fn dialing_of(core: &Core, listener: &Listener, tried: Tried, started: &Started) -> (Box<Dialing>, bool) {
     let deadline = core.now + listener.settings.timeouts.connect;
     (Box::new(Dialing { tried, target: started.target.clone(), deadline }), started.connected)
-}
-
-/// So much time in ticks, upwards.
-pub(super) fn ticks(time: Duration) -> Tick {
-    time.as_millis().div_ceil(TICK.as_millis()) as Tick
 }

@@ -7,11 +7,18 @@ use std::time::{Duration, Instant};
 
 /// The length of a tick.
 pub(super) const TICK: Duration = Duration::from_millis(100);
+const TICK_MS: u64 = TICK.as_millis() as u64;
+const PER_SECOND: u64 = 1000 / TICK_MS;
 /// Slots: what is further away than that comes up in between.
 const SLOTS: u64 = 1024;
 
 /// A number of ticks since the wheel began to turn.
 pub(super) type Tick = u64;
+
+/// So much time in ticks, upwards.
+pub(super) fn ticks(time: Duration) -> Tick {
+    time.as_secs().saturating_mul(PER_SECOND).saturating_add(u64::from(time.subsec_millis()).div_ceil(TICK_MS))
+}
 
 /// The wheel.
 pub(super) struct Wheel {
@@ -38,7 +45,8 @@ impl Wheel {
 
     /// The tick that `at` lies in.
     pub(super) fn tick(&self, at: Instant) -> Tick {
-        (at.saturating_duration_since(self.began).as_millis() / TICK.as_millis()) as Tick
+        let since = at.saturating_duration_since(self.began);
+        since.as_secs() * PER_SECOND + u64::from(since.subsec_millis()) / TICK_MS
     }
 
     /// Puts `entry` into the slot of `at`, or into the last one there is; says which one that is.
