@@ -51,7 +51,7 @@ use socket2::Socket;
 use access::AccessWriter;
 use check::Checker;
 use event_loop::{EventLoop, Order};
-use handover::{Named, Offer, Taken, TakenOver};
+use handover::{Named, Offer, Place, Taken, TakenOver};
 use plan::{Acceptors, Plan};
 use shared::{Shared, Trouble};
 
@@ -82,6 +82,8 @@ pub struct Proxy {
     checks: Receiver<(u32, Change)>,
     /// The sockets of the process that this one succeeds, until it serves.
     taken: Option<Taken>,
+    /// Where a successor is waited for, until it is answered.
+    place: Option<Place>,
     /// Copies of all sockets that listen, for a successor.
     named: Named,
     /// Where a successor gets the sockets, and what tells that it has them.
@@ -150,6 +152,7 @@ impl Proxy {
             check_changes,
             checks,
             taken,
+            place: supervise::wait_for_successor(config)?,
             named: Named::new(),
             offer: None,
         })

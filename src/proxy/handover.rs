@@ -70,6 +70,23 @@ const PATIENCE: Patience = Patience { step: Duration::from_secs(5), ready: Durat
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenOver;
 
+/// Where a successor is waited for. Listened at before privileges are dropped, it is root's, and trusted by root.
+#[derive(Debug)]
+pub struct Place {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+impl Place {
+    /// Listens at `path`, as [`Offer::serve`] has it; nobody is answered yet.
+    ///
+    /// # Errors
+    /// The path cannot be listened at.
+    pub fn listen(path: &Path) -> io::Result<Place> {
+        listen(path).map(|(listener, file)| Place { listener, file })
+    }
+}
+
 /// The offer of sockets to a successor; taken back when this goes.
 #[derive(Debug)]
 pub struct Offer {
@@ -87,11 +104,19 @@ impl Offer {
     /// # Errors
     /// The path cannot be listened at; no room for a thread.
     pub fn serve(path: &Path, sockets: Named) -> io::Result<(Offer, Receiver<TakenOver>)> {
-        Offer::serve_with(path, sockets, PATIENCE)
+        Offer::serve_at(Place::listen(path)?, sockets)
     }
 
-    fn serve_with(path: &Path, sockets: Named, patience: Patience) -> io::Result<(Offer, Receiver<TakenOver>)> {
-        let (listener, file) = listen(path)?;
+    /// The same at a place that is listened at already.
+    ///
+    /// # Errors
+    /// No room for a thread.
+    pub fn serve_at(place: Place, sockets: Named) -> io::Result<(Offer, Receiver<TakenOver>)> {
+        Offer::serve_with(place, sockets, PATIENCE)
+    }
+
+    fn serve_with(place: Place, sockets: Named, patience: Patience) -> io::Result<(Offer, Receiver<TakenOver>)> {
+        let Place { listener, file } = place;
         let (stop, stopped) = UnixStream::pair()?;
         let sockets = Arc::new(Mutex::new(Arc::new(sockets)));
         let (tell, told) = bounded(1);

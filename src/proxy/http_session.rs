@@ -228,7 +228,11 @@ impl Http {
         if self.state != State::Open {
             return self.wind_up(core);
         }
-        let mut moved = self.hear_client(core)?;
+        // What is left of a response goes on, whoever has been let go of since.
+        let waiting = self.to_client.len();
+        self.write_client(core)?;
+        let mut moved = self.to_client.len() < waiting;
+        moved |= self.hear_client(core)?;
         if self.upstream.is_connected() {
             let handshaking = self.is_handshaking(core);
             moved |= self.hear_server(core)?;

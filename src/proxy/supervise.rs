@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Proxy;
 use super::check::{Checked, Checker};
 use super::event_loop::Order;
-use super::handover::{self, Named, Offer, Taken, TakenOver};
+use super::handover::{self, Named, Offer, Place, Taken, TakenOver};
 use super::plan::Plan;
 use super::server::Wanted;
 use super::shared::Trouble;
@@ -39,6 +39,19 @@ pub(super) fn succeed(config: &Config) -> Result<Option<Taken>, Failure> {
         Failure::new(Sysexit::Unavailable, what)
     };
     handover::take(path).map_err(refused)
+}
+
+/// Listens for a successor, if `config` wants one.
+///
+/// # Errors
+/// The path cannot be listened at.
+pub(super) fn wait_for_successor(config: &Config) -> Result<Option<Place>, Failure> {
+    let Some(path) = &config.proxy.handover else { return Ok(None) };
+    let failed = |e: std::io::Error| {
+        let what = format!("{}: no successor can be waited for: {e}; name another path (--handover)", path.display());
+        Failure::new(Sysexit::CantCreat, what)
+    };
+    Place::listen(path).map(Some).map_err(failed)
 }
 
 /// Has the process open as many files as the system lets it; says so if that is too few for the connections that `config`
@@ -248,9 +261,10 @@ impl Proxy {
         }
         let copies = self.named.iter().map(|(name, socket)| Ok((name.clone(), socket.try_clone()?)));
         let copies: Named = copies.collect::<std::io::Result<_>>().map_err(failed)?;
-        match &self.offer {
-            Some((offer, _)) => offer.replace(copies),
-            None => self.offer = Some(Offer::serve(path, copies).map_err(failed)?),
+        match (&self.offer, self.place.take()) {
+            (Some((offer, _)), _) => offer.replace(copies),
+            (None, Some(place)) => self.offer = Some(Offer::serve_at(place, copies).map_err(failed)?),
+            (None, None) => {}
         }
         Ok(())
     }

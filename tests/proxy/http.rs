@@ -231,3 +231,28 @@ fn what_a_server_sends_behind_a_response_answers_nobody() {
     }
     assert_eq!(connections.load(Ordering::Relaxed), 3, "such a connection is not used again");
 }
+
+#[test]
+fn the_end_of_a_large_response_reaches_a_slow_client_whose_connection_is_kept() {
+    const LENGTH: usize = 3_000_017;
+    let (server, _) = serve(|mut stream| {
+        let mut bytes = [0; 4096];
+        while stream.read(&mut bytes).unwrap_or(0) > 0 {
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").unwrap();
+            stream.write_all(&vec![b'x'; LENGTH]).unwrap();
+        }
+    });
+    let proxy = start(&http_config(&[server]));
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&proxy.address.into()).unwrap();
+    let client: TcpStream = socket.into();
+    crate::harness::patient(&client);
+    let mut reader = BufReader::new(client.try_clone().unwrap());
+    for _ in 0..2 {
+        (&client).write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        // The server has long said all and been let go of.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert_eq!(response(&mut reader).1.len(), LENGTH);
+    }
+}

@@ -68,12 +68,15 @@ impl Http {
                         self.exchange.close_after();
                     }
                     self.log.status = self.exchange.response().status;
+                    let before = self.to_client.len();
                     let out = self.to_client.writer(&mut core.supplies.buffers);
                     self.exchange.write_response(&rest[..consumed], out);
+                    self.log.sent += (self.to_client.len() - before) as u64;
                     at += consumed;
                 }
                 Step::Body { raw } | Step::Trailer { raw } => {
                     self.log.body += raw as u64;
+                    self.log.sent += raw as u64;
                     self.send_to_client(core, &rest[..raw])?;
                     at += raw;
                 }
@@ -121,7 +124,6 @@ impl Http {
             return Ok(());
         }
         let taken = core.streams[self.client].write(body, &mut core.supplies.tls).map_err(|_| self.client_broken())?;
-        self.log.sent += taken as u64;
         if taken < body.len() {
             self.to_client.add(&mut core.supplies.buffers, &body[taken..]);
         }
@@ -134,7 +136,6 @@ impl Http {
         }
         let stream = &mut core.streams[self.client];
         let taken = stream.write(self.to_client.bytes(), &mut core.supplies.tls).map_err(|_| self.client_broken())?;
-        self.log.sent += taken as u64;
         self.to_client.skip(taken);
         Ok(())
     }
@@ -146,11 +147,12 @@ impl Http {
 
     /// Writes what waits for the client; is all of it gone?
     pub(super) fn write_client(&mut self, core: &mut Core) -> Result<bool, After> {
-        let flushed = core.streams[self.client].flush();
-        if flushed.is_err() {
+        if core.streams[self.client].flush().is_err() {
             return Err(self.client_broken());
         }
         self.flush_to_client(core)?;
-        Ok(self.to_client.is_empty())
+        // TLS may hold the rest of what it has taken.
+        let flushed = core.streams[self.client].flush().map_err(|_| self.client_broken())?;
+        Ok(flushed && self.to_client.is_empty())
     }
 }

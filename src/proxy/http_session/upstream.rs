@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -170,48 +171,48 @@ impl Http {
         if core.is_overloaded() {
             return Err(Refused::Nobody(Why::Full));
         }
+        let listener = Arc::clone(&self.listener);
         let mut tried = Tried::default();
         loop {
-            let chosen = self.listener.choose(&self.peer.client(), &mut tried, core.now);
+            let chosen = listener.choose(&self.peer.client(), &mut tried, core.now);
             let target = chosen.map_err(Refused::Nobody)?;
-            if let Some(stream) = core.pool.take(&self.listener, target.server.id) {
-                // What may not be sent twice is not sent where it is known to be in vain.
-                if !self.exchange.request().repeatable() && !core.streams[stream].is_alive() {
-                    core.close(stream);
-                    continue;
-                }
-                let engaged = Engaged::new(&target.server, &target.address);
-                target.server.requests.fetch_add(1, Relaxed);
-                self.listener.served(&self.peer.client(), target.server.id, core.now);
-                core.streams[stream].owner = Owner::Session(self.key, Side::Server);
-                if std::mem::take(&mut core.streams[stream].fresh) {
-                    if core.streams[stream].readable {
-                        // In HTTP nobody speaks before he is asked.
-                        core.close(stream);
-                        continue;
-                    }
-                    let target = target.clone();
-                    if let Err(e) = core.begin_upstream(stream, &self.listener, &self.peer, self.client, &target) {
-                        core.close(stream);
-                        core.failed(&self.listener, &target, &e);
-                        continue;
-                    }
-                }
-                self.upstream = Upstream::Connected(Connection { stream, engaged, reused: true });
+            if self.reuse(core, target) {
                 return Ok(());
             }
-            let target = target.clone();
-            match core.connect(Owner::Session(self.key, Side::Server), &self.listener, &self.peer, &target) {
+            match core.connect(Owner::Session(self.key, Side::Server), &listener, &self.peer, target) {
                 Ok((stream, connected)) => {
-                    self.connecting_to(core, stream, target, tried);
+                    self.connecting_to(core, stream, target.clone(), tried);
                     if connected {
                         self.established(core);
                     }
                     return Ok(());
                 }
-                Err(e) => core.failed(&self.listener, &target, &e),
+                Err(e) => core.failed(&listener, target, &e),
             }
         }
+    }
+
+    /// Takes a connection to `target` that waits for requests, if there is one that is good.
+    fn reuse(&mut self, core: &mut Core, target: &Target) -> bool {
+        while let Some(stream) = core.pool.take(&self.listener, target.server.id) {
+            let fresh = std::mem::take(&mut core.streams[stream].fresh);
+            // What may not be sent twice is not sent where it is known to be in vain; and nobody speaks before he is asked.
+            let vain = !self.exchange.request().repeatable() && !core.streams[stream].is_alive();
+            let begun = !vain
+                && !core.streams[stream].readable
+                && (!fresh || core.begin_upstream(stream, &self.listener, &self.peer, self.client, target).is_ok());
+            if !begun {
+                core.close(stream);
+                continue;
+            }
+            let engaged = Engaged::new(&target.server, &target.address);
+            target.server.requests.fetch_add(1, Relaxed);
+            self.listener.served(&self.peer.client(), target.server.id, core.now);
+            core.streams[stream].owner = Owner::Session(self.key, Side::Server);
+            self.upstream = Upstream::Connected(Connection { stream, engaged, reused: true });
+            return true;
+        }
+        false
     }
 
     fn connecting_to(&mut self, core: &mut Core, stream: usize, target: Target, tried: Tried) {
