@@ -7,7 +7,7 @@
 //! web servers' logs, balancer's log -> mergelogs -> one log
 //! ```
 //!
-//! - [`line`]: what a line of a web server, or of the balancer, says. [`request`]: when two of them are about the same.
+//! - [`mod@line`]: what a line of a web server, or of the balancer, says. [`request`]: when two of them are about the same.
 //! - [`book`]: the balancer's lines that wait for theirs. [`waiting`]: the web servers' that wait for one.
 //! - [`sender`], [`collector`], [`merge`]: the three tools.
 

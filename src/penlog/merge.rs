@@ -1,5 +1,8 @@
 //! `mergelogs`: one log of those of several web servers, with the clients' addresses, from the balancer's log.
 
+// The comments are help texts, where brackets are no links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::IpAddr;

@@ -99,7 +99,9 @@ fn a_successor_that_dies_before_it_is_ready_changes_nothing() {
 #[test]
 fn a_silent_one_and_nonsense_do_not_keep_the_successor_away() {
     let (_folder, path) = place();
-    let (_offer, told) = Offer::serve_with(Place::listen(&path).unwrap(), vec![("a#0".to_owned(), duplicate(&listener()))], SHORT).unwrap();
+    let (_offer, told) =
+        Offer::serve_with(Place::listen(&path).unwrap(), vec![("a#0".to_owned(), duplicate(&listener()))], SHORT)
+            .unwrap();
     let silent = UnixStream::connect(&path).unwrap();
     let mut short = UnixStream::connect(&path).unwrap();
     short.write_all(&GREETING[..5]).unwrap();
