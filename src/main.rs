@@ -9,7 +9,7 @@ use pen_dsr::config::cli::{Cli, Command};
 use pen_dsr::config::{self, Config, ControlAddress, Lookup};
 use pen_dsr::control::client;
 use pen_dsr::failure::{Failure, Sysexit};
-use pen_dsr::{explain, logging, os, penlog, replay, run, simulate};
+use pen_dsr::{explain, logging, os, penlog, proxy, replay, run, simulate};
 use tracing::warn;
 
 fn main() -> ExitCode {
@@ -126,10 +126,11 @@ fn check(cli: &Cli) -> Result<(), Failure> {
     if !loaded.config.balance.vips.is_empty() {
         loaded.config.process.port()?;
     }
+    let of_files = proxy::rehearse(&loaded.config)?;
     for line in loaded.config.summary() {
         println!("{line}");
     }
-    for remark in &loaded.remarks {
+    for remark in loaded.remarks.iter().chain(&of_files) {
         println!("warning: {remark}");
     }
     Ok(())

@@ -114,6 +114,25 @@ impl Loop {
     }
 }
 
+/// Whether the files that `config` names for the proxy are what they should be: certificates, keys, authorities. What
+/// there is to say about them, a line each.
+///
+/// # Errors
+/// The first that is not.
+pub fn rehearse(config: &Config) -> Result<Vec<String>, Failure> {
+    let mut remarks = Vec::new();
+    let server = &mut |name: &str| Arc::new(server::Server::new(0, name, Instant::now()));
+    Plan::new(config, (None, true), server, &mut Acceptors::new(), &mut remarks)?;
+    Ok(each_once(remarks))
+}
+
+/// Listeners that stand for one setting have the same to say.
+fn each_once(mut remarks: Vec<String>) -> Vec<String> {
+    let mut said = std::collections::HashSet::new();
+    remarks.retain(|remark| said.insert(remark.clone()));
+    remarks
+}
+
 impl Proxy {
     /// Opens what `config` listens on; serves nobody yet.
     ///
@@ -285,6 +304,6 @@ impl Proxy {
 
     /// What there is to say about the configuration, once.
     pub fn take_remarks(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.remarks)
+        each_once(std::mem::take(&mut self.remarks))
     }
 }

@@ -255,7 +255,9 @@ fn lists(config: &Config, remarks: &mut Vec<String>) {
     for (number, acl) in &balance.acls {
         let used = clients.contains(number) || balance.control_acl == Some(*number) || tarpit == Some(*number);
         if !used {
-            remarks.push(format!("acl {number} is not used: client_acl, control_acl and tarpit_acl say what for"));
+            remarks.push(format!(
+                "acl {number} is not used: client_acl, control_acl, tarpit_acl and a server's acl say what for"
+            ));
         } else if acl.rules().iter().all(|rule| rule.action == Action::Deny) {
             remarks.push(format!("acl {number} permits nobody: what no rule matches is denied"));
         }
