@@ -6,6 +6,7 @@ mod access;
 mod datagrams;
 mod halfclose;
 mod harness;
+mod hostile;
 mod http;
 mod peer;
 #[path = "../common/process.rs"]
