@@ -311,7 +311,7 @@ impl Relay {
             // The end of a broken connection is not told twice; what it left is there now, or never comes.
             from.readable = true;
             while flow.pump(from, to, &mut core.supplies, false) == Progress::Continues {}
-            if !flow.is_over() && (late || !flow.holds()) {
+            if !flow.is_over() && (late || !(flow.holds() || to.holds_back())) {
                 flow.release(&mut core.supplies, false);
                 flow.stage = Stage::Broken;
             }

@@ -288,6 +288,11 @@ impl Stream {
         Ok(!self.tls.as_ref().is_some_and(|tls| tls.wants_write()))
     }
 
+    /// Is something that was written still to be sent, for want of room?
+    pub(super) fn holds_back(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
     /// Are its bytes those of the socket?
     pub(super) fn is_plain(&self) -> bool {
         self.tls.is_none() && self.socket().is_some()

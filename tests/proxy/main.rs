@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
 mod access;
+mod crowd;
 mod datagrams;
 mod halfclose;
 mod harness;
+mod hostile;
 mod http;
 mod peer;
 #[path = "../common/process.rs"]

@@ -320,7 +320,8 @@ impl Run {
     fn is_over(&self, end: &End, task: &Task) -> bool {
         match task.finish {
             Finish::First | Finish::Second => {
-                self.ending == Some(Ending::Reset) || (self.shut && self.ending.is_some())
+                let flushed = !end.tls.as_ref().is_some_and(|tls| tls.wants_write());
+                self.ending == Some(Ending::Reset) || (self.shut && flushed && self.ending.is_some())
             }
             Finish::Never => self.ending.is_some(),
             Finish::Reset | Finish::ResetUnread => {
