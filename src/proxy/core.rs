@@ -186,6 +186,9 @@ impl Core {
             Err(e) => return Err(e),
         };
         let mut stream = Stream::new(socket, owner, target.address.is_unix());
+        if listener.settings.tcp.nodelay {
+            stream.send_at_once();
+        }
         stream.writable = connected;
         let stream = self.adopt(stream)?;
         Ok((stream, connected))
@@ -270,9 +273,6 @@ fn bound(listener: &Listener, client: Option<SocketAddr>, target: &Target) -> io
             os::bind_foreign(&socket, client)?;
         } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
             socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
-        if listener.settings.tcp.nodelay {
-            socket.set_tcp_nodelay(true)?;
         }
     }
     Ok(socket)

@@ -265,7 +265,7 @@ impl Http {
                 }
             }
             _ => {
-                if core.streams[self.client].shut() {
+                if core.streams[self.client].say_goodbye() {
                     return Err(After::Over);
                 }
                 Ok(false)

@@ -88,6 +88,19 @@ pub(super) struct Stream {
     /// Nothing that is written arrives any more.
     gone: bool,
     tls: Option<Box<TlsSide>>,
+    /// What is to be sent at once, from the second time on: the first one always is (tcp(7), TCP_NODELAY).
+    delays: Delays,
+}
+
+/// Is what is written sent at once?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delays {
+    /// As the socket has it.
+    AsItIs,
+    /// From the second time on.
+    Second,
+    /// From now on.
+    Next,
 }
 
 impl Stream {
@@ -107,6 +120,7 @@ impl Stream {
             reset: false,
             gone: false,
             tls: None,
+            delays: Delays::AsItIs,
         }
     }
 
@@ -126,6 +140,7 @@ impl Stream {
             reset: false,
             gone: false,
             tls: None,
+            delays: Delays::AsItIs,
         }
     }
 
@@ -248,6 +263,15 @@ impl Stream {
                 return Ok(taken);
             }
         };
+        match self.delays {
+            Delays::AsItIs => {}
+            Delays::Second => self.delays = Delays::Next,
+            Delays::Next => {
+                self.delays = Delays::AsItIs;
+                // Not on Unix sockets.
+                let _ = socket.set_tcp_nodelay(true);
+            }
+        }
         if let Some(tls) = &mut self.tls {
             let taken = tls.send(socket, scratch, bytes)?;
             self.writable = !tls.wants_write();
@@ -358,6 +382,11 @@ impl Stream {
         true
     }
 
+    /// Tells the end that closing it does not tell: TLS's. `false`: not yet; then it has to be called again.
+    pub(super) fn say_goodbye(&mut self) -> bool {
+        (self.tls.is_none() && self.socket().is_some()) || self.shut()
+    }
+
     /// Makes closing it a reset: what was not delivered is not, and the peer is told that something went wrong.
     pub(super) fn reset_on_close(&self) {
         match &self.transport {
@@ -365,6 +394,12 @@ impl Stream {
             Transport::Socket(socket) => drop(socket.set_linger(Some(Duration::ZERO))),
             Transport::Memory(memory) => memory.borrow_mut().broken = true,
         }
+    }
+
+    /// What is written is sent at once, whatever is still on its way. A system call that connections of one request do not
+    /// need.
+    pub(super) fn send_at_once(&mut self) {
+        self.delays = Delays::Second;
     }
 
     /// Has the system ask a peer that has been silent for `after` whether it is there.
