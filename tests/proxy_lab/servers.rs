@@ -15,7 +15,7 @@ impl Lab {
         self.nginx_with(host, "", "listen 80; listen [::]:80;")
     }
 
-    /// The same with other lines for http and server.
+    /// The same with other lines for http and server, which has port 80 all the same.
     pub fn nginx_with(&self, host: &str, http: &str, server: &str) -> Process {
         let root = self.directory.join(host);
         fs::create_dir_all(root.join("put")).expect("a root directory");
@@ -42,8 +42,7 @@ impl Lab {
         );
         let path = self.file(&format!("{host}.conf"), config);
         let process = self.start(host, &["nginx", "-c", &path]);
-        let port = server.split(|c: char| !c.is_ascii_digit()).find_map(|n| n.parse().ok()).unwrap_or(80);
-        self.wait_listening(host, "tcp", port);
+        self.wait_listening(host, "tcp", 80);
         process
     }
 
