@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::harness::{Lab, PATIENCE};
+use crate::harness::{Lab, PATIENCE, wait_until};
 
 /// What a browser has seen.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +42,8 @@ impl Visit {
 /// Browsers at work.
 pub struct Browsers {
     stop: Arc<AtomicBool>,
+    /// Answers, so far.
+    answers: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Visit>>,
 }
 
@@ -49,15 +51,22 @@ impl Lab {
     /// Starts so many of them on `client`, half of which make a new connection for each request.
     pub fn browse(&self, count: usize, address: &str) -> Browsers {
         let (stop, address): (_, SocketAddr) = (Arc::new(AtomicBool::new(false)), address.parse().unwrap());
+        let answers = Arc::new(AtomicUsize::new(0));
         let threads = (0..count).map(|n| {
-            let stop = Arc::clone(&stop);
-            self.inside("client", move || browse(address, n % 2 == 0, &stop))
+            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
+            self.inside("client", move || browse(address, n % 2 == 0, &stop, &answers))
         });
-        Browsers { threads: threads.collect(), stop }
+        Browsers { threads: threads.collect(), stop, answers }
     }
 }
 
 impl Browsers {
+    /// Waits until they have got so many answers more.
+    pub fn go_on(&self, answers: usize) {
+        let until = self.answers.load(Ordering::Relaxed) + answers;
+        wait_until("answers", || self.answers.load(Ordering::Relaxed) >= until);
+    }
+
     /// Stops them; what they have seen.
     pub fn stop(self) -> Visit {
         self.stop.store(true, Ordering::Relaxed);
@@ -69,7 +78,7 @@ impl Browsers {
     }
 }
 
-fn browse(address: SocketAddr, keep: bool, stop: &AtomicBool) -> Visit {
+fn browse(address: SocketAddr, keep: bool, stop: &AtomicBool, answers: &AtomicUsize) -> Visit {
     let mut visit = Visit::default();
     let mut connection: Option<BufReader<TcpStream>> = None;
     while !stop.load(Ordering::Relaxed) {
@@ -82,6 +91,7 @@ fn browse(address: SocketAddr, keep: bool, stop: &AtomicBool) -> Visit {
         match answer {
             Ok((kept, Answer { status: 200, body, close })) => {
                 *visit.answers.entry(body).or_default() += 1;
+                answers.fetch_add(1, Ordering::Relaxed);
                 connection = (keep && !close).then_some(kept);
             }
             Ok((_, Answer { status, body, .. })) => visit.failures.push(format!("{status} {body}")),
