@@ -29,7 +29,12 @@ fn echo() -> SocketAddr {
     .0
 }
 
-fn program(scratch: &Scratch, more: &str, servers: &[(SocketAddr, &str)], descriptors: Option<u32>) -> (Program, SocketAddr) {
+fn program(
+    scratch: &Scratch,
+    more: &str,
+    servers: &[(SocketAddr, &str)],
+    descriptors: Option<u32>,
+) -> (Program, SocketAddr) {
     let address = free_address();
     let mut toml = String::new();
     for (n, (at, options)) in servers.iter().enumerate() {
@@ -66,7 +71,9 @@ fn thousands_of_idle_connections_are_kept_and_each_is_still_served() {
     let wanted = 2 * IDLE as u64 + 500;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     if hard < wanted {
-        return println!("SKIPPED proxy::crowd: {IDLE} idle connections: a process may have {hard} descriptors, not {wanted}");
+        return println!(
+            "SKIPPED proxy::crowd: {IDLE} idle connections: a process may have {hard} descriptors, not {wanted}"
+        );
     }
     if soft < wanted {
         setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).unwrap();
@@ -114,7 +121,8 @@ fn thousands_of_idle_connections_are_kept_and_each_is_still_served() {
 #[test]
 fn without_descriptors_left_clients_wait_and_are_served_when_there_are_some_again() {
     let scratch = Scratch::new("crowd");
-    let (program, address) = program(&scratch, "[proxy]\nthreads = 1\n[proxy.tcp]\nsplice = false\n", &[(echo(), "")], Some(64));
+    let (program, address) =
+        program(&scratch, "[proxy]\nthreads = 1\n[proxy.tcp]\nsplice = false\n", &[(echo(), "")], Some(64));
     let clients: Vec<TcpStream> = (0..100).map(|_| connect(address)).collect();
     wait_until("the want of descriptors", || !status(&program, "accepting paused 0 times"));
     // What was accepted is served, or was refused; the others wait.
@@ -158,10 +166,15 @@ fn a_peer_that_never_reads_takes_bounded_memory() {
     });
     let (talker, _) = serve(|mut stream| while stream.write_all(&[b'a'; 65536]).is_ok() {});
     let scratch = Scratch::new("crowd");
-    for (server, mode, splice) in
-        [(deaf, "", true), (deaf, "", false), (talker, "", true), (talker, "", false), (deaf, "mode = \"http\"\n", true)]
-    {
-        let (program, address) = program(&scratch, &format!("{mode}[proxy.tcp]\nsplice = {splice}\n"), &[(server, "")], None);
+    for (server, mode, splice) in [
+        (deaf, "", true),
+        (deaf, "", false),
+        (talker, "", true),
+        (talker, "", false),
+        (deaf, "mode = \"http\"\n", true),
+    ] {
+        let (program, address) =
+            program(&scratch, &format!("{mode}[proxy.tcp]\nsplice = {splice}\n"), &[(server, "")], None);
         let before = program.memory();
         let clients: Vec<Socket> = (0..CLIENTS).map(|_| Socket::from(connect(address))).collect();
         let head = b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n";
@@ -203,7 +216,8 @@ fn too_many_are_refused_in_good_order_and_served_when_there_is_room() {
         wait_until("room", || answers(&connect(address)));
     }
     // Who speaks HTTP is told so. (Without a request there is nothing to answer, and the limit of a server counts requests.)
-    let (_program, address) = program(&scratch, "mode = \"http\"\n[proxy.limits]\nconnections = 1\n", &[(echo(), "")], None);
+    let (_program, address) =
+        program(&scratch, "mode = \"http\"\n[proxy.limits]\nconnections = 1\n", &[(echo(), "")], None);
     let _first = connect(address);
     let mut second = connect(address);
     let mut said = String::new();

@@ -84,9 +84,7 @@ fn rest(stream: &mut TcpStream) -> String {
 /// The status of the answer to `request`, which has to be complete.
 fn get(address: SocketAddr, path: &str) -> String {
     let mut client = connect(address);
-    client
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").as_bytes())
-        .unwrap();
+    client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     rest(&mut client)
 }
 
@@ -152,7 +150,8 @@ fn a_head_of_a_megabyte_is_refused_and_takes_no_memory() {
     let before = program.memory();
     for shape in ["X: ", "X: a\r\n", "GET /"] {
         let mut client = connect(address);
-        let mut request = if shape.starts_with("GET") { Vec::new() } else { b"GET /huge HTTP/1.1\r\nHost: a\r\n".to_vec() };
+        let mut request =
+            if shape.starts_with("GET") { Vec::new() } else { b"GET /huge HTTP/1.1\r\nHost: a\r\n".to_vec() };
         request.extend_from_slice(shape.as_bytes());
         let filling: &[u8] = if shape.ends_with('\n') { b"Y: a\r\n" } else { b"aaaaaa" };
         request.extend(filling.iter().cycle().take(1 << 20));
@@ -322,7 +321,9 @@ fn what_is_no_tls_ends_at_once_or_in_time_and_others_are_served() {
         assert!(tls_get(address, &made).contains("200 OK"));
     }
     // Two had only to be waited for in vain.
-    wait_until("the count", || ["5", "7"].iter().any(|n| program.ctl("status").contains(&format!("{n} TLS handshakes"))));
+    wait_until("the count", || {
+        ["5", "7"].iter().any(|n| program.ctl("status").contains(&format!("{n} TLS handshakes")))
+    });
     assert!(!recorder.text().contains("\u{16}"));
 }
 

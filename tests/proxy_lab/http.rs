@@ -31,7 +31,10 @@ fn every_kind_of_request_arrives_and_is_answered() {
         assert_eq!(curl(lab, &["-d", "a=b", &url("/post")]), "thanks");
         // Without a body, with the length that it would have.
         let head = curl(lab, &["-I", &url("/big")]).to_lowercase();
-        assert!(head.starts_with("http/1.1 200") && head.contains(&format!("content-length: {}\r\n", 5 << 20)), "{head}");
+        assert!(
+            head.starts_with("http/1.1 200") && head.contains(&format!("content-length: {}\r\n", 5 << 20)),
+            "{head}"
+        );
         // What there is not is not, with its body.
         assert!(curl(lab, &[&url("/nowhere")]).contains("404 Not Found"));
         let got = lab.path("got");
@@ -141,7 +144,17 @@ fn the_access_log_has_every_request_and_the_clients_address() {
     lab("http::the_access_log_has_every_request_and_the_clients_address", &NEEDS, |lab| {
         let log = lab.path("access");
         let _nginx = (lab.nginx("s1"), lab.nginx("s2"));
-        let words = ["-H", "-r", "-l", &log, "--log-layout", "combined", "10.1.0.254:8080", &format!("{S1}:80"), &format!("{S2}:80")];
+        let words = [
+            "-H",
+            "-r",
+            "-l",
+            &log,
+            "--log-layout",
+            "combined",
+            "10.1.0.254:8080",
+            &format!("{S1}:80"),
+            &format!("{S2}:80"),
+        ];
         let _proxy = lab.proxy(&words);
         for n in 0..10 {
             curl(lab, &["-A", "a \"browser\"", "-o", "/dev/null", &format!("{URL}/?n{n}")]);

@@ -23,12 +23,14 @@ fn get(lab: &Lab, url: &str, client: &str) -> String {
 fn haproxy_in_front_tells_who_the_client_is() {
     lab("partners::haproxy_in_front_tells_who_the_client_is", &NEEDS, |lab| {
         let _nginx = lab.nginx("s1");
-        let words = ["-H", "--accept-proxy", "127.0.0.1", "127.0.0.1:8080", "--listen", "10.1.0.254:8080", &format!("{S1}:80")];
+        let words =
+            ["-H", "--accept-proxy", "127.0.0.1", "127.0.0.1:8080", "--listen", "10.1.0.254:8080", &format!("{S1}:80")];
         let _proxy = lab.proxy(&words);
         for (n, version) in ["send-proxy", "send-proxy-v2"].into_iter().enumerate() {
             let port = 8001 + n as u16;
             let backend = format!("127.0.0.1:8080 {version}");
-            let _haproxy = haproxy(lab, "proxy", version, &format!("{PROXY4}:{port},[fd01::fe]:{port}"), &backend, port);
+            let _haproxy =
+                haproxy(lab, "proxy", version, &format!("{PROXY4}:{port},[fd01::fe]:{port}"), &backend, port);
             assert_eq!(get(lab, &format!("http://{PROXY4}:{port}/?{version}4"), "10.1.0.3"), "s1");
             assert_eq!(get(lab, &format!("http://[fd01::fe]:{port}/?{version}6"), "fd01::2"), "s1");
             wait_until("the log", || lab.access("s1").contains(&format!("/?{version}6 ")));
@@ -38,7 +40,21 @@ fn haproxy_in_front_tells_who_the_client_is() {
             assert!(line(format!("{version}6 ")).contains("xff=fd01::2 "), "{log}");
         }
         // A stranger's word does not count.
-        let said = lab.run("client", &["curl", "-sS", "-m", "10", "--haproxy-protocol", "-o", "/dev/null", "-w", "%{http_code}", "http://10.1.0.254:8080/?stranger"]);
+        let said = lab.run(
+            "client",
+            &[
+                "curl",
+                "-sS",
+                "-m",
+                "10",
+                "--haproxy-protocol",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "http://10.1.0.254:8080/?stranger",
+            ],
+        );
         assert!(said.starts_with('4') || said.starts_with('5'), "{said}");
         assert!(!lab.access("s1").contains("stranger"));
     });
@@ -47,7 +63,11 @@ fn haproxy_in_front_tells_who_the_client_is() {
 #[test]
 fn haproxy_behind_is_told_who_the_client_is() {
     lab("partners::haproxy_behind_is_told_who_the_client_is", &NEEDS, |lab| {
-        let _nginx = lab.nginx_with("s1", "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;", "listen 127.0.0.1:80 proxy_protocol;");
+        let _nginx = lab.nginx_with(
+            "s1",
+            "set_real_ip_from 127.0.0.1; real_ip_header proxy_protocol;",
+            "listen 127.0.0.1:80 proxy_protocol;",
+        );
         let _haproxy = haproxy(lab, "s1", "behind", "10.2.0.11:8080 accept-proxy", "127.0.0.1:80 send-proxy", 8080);
         for (n, version) in ["v1", "v2"].into_iter().enumerate() {
             for (m, mode) in [&[][..], &["-H"]].into_iter().enumerate() {

@@ -28,7 +28,9 @@ fn pair(lab: &Lab, more: &[&str]) -> (Process, Process) {
 }
 
 fn s_client(lab: &Lab, words: &str) -> String {
-    let command = format!("printf 'GET / HTTP/1.0\\r\\nHost: a\\r\\n\\r\\n' | timeout 10 openssl s_client -connect {PROXY4}:8443 -ign_eof {words} 2>&1");
+    let command = format!(
+        "printf 'GET / HTTP/1.0\\r\\nHost: a\\r\\n\\r\\n' | timeout 10 openssl s_client -connect {PROXY4}:8443 -ign_eof {words} 2>&1"
+    );
     lab.run("client", &["sh", "-c", &command])
 }
 
@@ -37,15 +39,25 @@ fn openssl_gets_the_certificate_that_it_names_and_an_answer_by_each_version() {
     lab("secure::openssl_gets_the_certificate_that_it_names_and_an_answer_by_each_version", &NEEDS, |lab| {
         let _pair = pair(lab, &["-H"]);
         for version in ["-tls1_2", "-tls1_3"] {
-            let said = s_client(lab, &format!("{version} -servername www.test -CAfile {}", lab.path("sites/www.test.pem")));
-            assert!(said.contains("Verify return code: 0 (ok)") && said.contains("\ns1") && said.contains("closed\n"), "{said}");
-            let said = s_client(lab, &format!("{version} -servername other.test -CAfile {}", lab.path("default.test.pem")));
+            let said =
+                s_client(lab, &format!("{version} -servername www.test -CAfile {}", lab.path("sites/www.test.pem")));
+            assert!(
+                said.contains("Verify return code: 0 (ok)") && said.contains("\ns1") && said.contains("closed\n"),
+                "{said}"
+            );
+            let said =
+                s_client(lab, &format!("{version} -servername other.test -CAfile {}", lab.path("default.test.pem")));
             assert!(said.contains("Verify return code: 0 (ok)") && said.contains("s1"), "{said}");
         }
         wait_until("the log", || lab.access("s1").lines().count() == 4);
         assert!(lab.access("s1").lines().all(|line| line.contains("xff=10.1.0.1 xfp=https ")), "{}", lab.access("s1"));
         // What is too old is refused.
-        let said = lab.try_run("client", &["openssl", "s_client", "-connect", "10.1.0.254:8443", "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]).1;
+        let said = lab
+            .try_run(
+                "client",
+                &["openssl", "s_client", "-connect", "10.1.0.254:8443", "-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"],
+            )
+            .1;
         assert!(!said.contains("BEGIN CERTIFICATE"), "{said}");
     });
 }
@@ -77,7 +89,8 @@ fn protocols_are_agreed_on_by_alpn_and_curl_speaks_http_2() {
 #[test]
 fn h2load_gets_every_answer() {
     let name = "secure::h2load_gets_every_answer";
-    if std::env::var_os("PATH").is_none_or(|path| !std::env::split_paths(&path).any(|dir| dir.join("h2load").exists())) {
+    if std::env::var_os("PATH").is_none_or(|path| !std::env::split_paths(&path).any(|dir| dir.join("h2load").exists()))
+    {
         return skipped(name, "h2load is not installed");
     }
     lab(name, &NEEDS, |lab| {

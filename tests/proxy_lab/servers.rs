@@ -55,8 +55,17 @@ impl Lab {
     pub fn dnsmasq(&self, host: &str) -> Process {
         let record = format!("--host-record=who.test,192.0.2.{}", &host[1..]);
         let words = [
-            "dnsmasq", "--no-daemon", "-C", "/dev/null", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root",
-            "--log-queries", "--log-facility=-", &record,
+            "dnsmasq",
+            "--no-daemon",
+            "-C",
+            "/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--pid-file=",
+            "--user=root",
+            "--log-queries",
+            "--log-facility=-",
+            &record,
         ];
         let process = self.start(host, &words);
         self.wait_listening(host, "udp", 53);
@@ -100,8 +109,6 @@ pub fn upgraded_echo(mut stream: TcpStream) {
         head.push(byte[0]);
     }
     assert!(String::from_utf8_lossy(&head).to_lowercase().contains("upgrade: websocket"));
-    stream
-        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n").unwrap();
     echo(stream);
 }

@@ -32,7 +32,9 @@ fn a_session_lasts_through_silence_reload_and_drain() {
         lab.serve("s1", 2222, echo);
         lab.serve("s2", 2222, echo);
         let toml = |server: &str| {
-            format!("[[backend]]\nhost = \"{server}\"\n[[listen]]\naddress = \"10.1.0.254:22\"\nbackend-port = 2222\n[proxy.tcp]\nkeepalive = 1\n[proxy.timeouts]\ndrain = 20\n")
+            format!(
+                "[[backend]]\nhost = \"{server}\"\n[[listen]]\naddress = \"10.1.0.254:22\"\nbackend-port = 2222\n[proxy.tcp]\nkeepalive = 1\n[proxy.timeouts]\ndrain = 20\n"
+            )
         };
         let file = lab.file("pen.toml", toml("10.2.0.11"));
         let mut proxy = lab.proxy(&["-c", &file]);

@@ -39,9 +39,7 @@ fn servers_see_the_clients_own_addresses() {
         // Bulk, too.
         let size = ["curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{size_download}", "http://10.1.0.254/big"];
         assert_eq!(lab.run("client", &size), (5 << 20).to_string());
-        for (server, client) in
-            [(PROXY4, "10.1.0.1"), (PROXY4, "10.1.0.2"), (PROXY6, "fd01::1"), (PROXY6, "fd01::3")]
-        {
+        for (server, client) in [(PROXY4, "10.1.0.1"), (PROXY4, "10.1.0.2"), (PROXY6, "fd01::1"), (PROXY6, "fd01::3")] {
             let at = format!("@{server}");
             let said = lab.run("client", &["dig", "+short", "+tries=3", "+time=3", "-b", client, &at, "who.test"]);
             assert_eq!(said.trim(), "192.0.2.1", "{client}");
