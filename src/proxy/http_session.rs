@@ -64,6 +64,8 @@ pub(super) struct Http {
     client_ended: bool,
     /// The server sends no more.
     server_ended: bool,
+    /// The request was sent again, as the server had died over it.
+    repeated: bool,
     /// When the request that is being read began to come.
     asked: Option<Instant>,
     /// When something last moved.
@@ -107,6 +109,7 @@ impl Http {
             to_client: Buffer::default(),
             client_ended: false,
             server_ended: false,
+            repeated: false,
             asked: Some(core.now),
             last: core.tick,
             log: end::Log::default(),

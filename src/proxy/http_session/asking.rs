@@ -100,6 +100,7 @@ impl Http {
                 Step::End => {}
                 Step::Head { consumed } => {
                     self.asked = None;
+                    self.repeated = false;
                     core.shared.totals.requests.fetch_add(1, Relaxed);
                     self.log.request(core, &rest[..consumed], self.exchange.request());
                     self.write_request(core, &rest[..consumed]);

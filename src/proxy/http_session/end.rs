@@ -123,13 +123,17 @@ impl Http {
     /// The server sends no more. Did something come of that?
     pub(super) fn server_closed(&mut self, core: &mut Core, how: End) -> Result<bool, After> {
         self.server_ended = true;
-        match self.exchange.server_closed(self.upstream.is_reused()) {
+        // A server that dies takes what it was asked with it. Once, that is asked again, of whoever lives: a request that
+        // kills servers shall not go round them all (RFC 9110 section 9.2.2).
+        let again = self.upstream.is_reused() || !self.repeated;
+        match self.exchange.server_closed(again) {
             ServerClosed::Idle => {
                 self.release(core, false);
                 self.server_ended = false;
                 Ok(true)
             }
             ServerClosed::Retry => {
+                self.repeated |= !self.upstream.is_reused();
                 let retried = self.retry(core);
                 self.or_refuse(core, retried)?;
                 Ok(true)
