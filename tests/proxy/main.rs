@@ -10,8 +10,10 @@ mod harness;
 mod hostile;
 mod http;
 mod peer;
+#[allow(dead_code)] // other tests use the rest
 #[path = "../common/process.rs"]
 mod process;
+#[allow(dead_code)] // tests/proxy_lab uses the rest
 mod program;
 mod relay;
 #[path = "../common/scratch.rs"]
