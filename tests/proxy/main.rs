@@ -13,7 +13,6 @@ mod peer;
 #[allow(dead_code)] // other tests use the rest
 #[path = "../common/process.rs"]
 mod process;
-#[allow(dead_code)] // tests/proxy_lab uses the rest
 mod program;
 mod relay;
 #[path = "../common/scratch.rs"]

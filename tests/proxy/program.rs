@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::sys::signal::Signal;
-
 use crate::process::{Process, wait_until};
 use crate::scratch::Scratch;
 
@@ -69,12 +67,6 @@ impl Program {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
         if output.status.success() { Ok(said) } else { Err(said) }
-    }
-
-    /// Has it read this file from now on.
-    pub fn reload(&self, toml: &str) {
-        fs::write(self.folder.join("pen-dsr.toml"), toml).expect("a configuration");
-        self.process.signal(Signal::SIGHUP);
     }
 
     /// The memory that it has now, bytes (proc(5), VmRSS).
