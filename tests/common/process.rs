@@ -1,5 +1,7 @@
 //! A program that a test has started, and waiting for things.
 
+#![allow(dead_code)] // Each test crate uses a part.
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};

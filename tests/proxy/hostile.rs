@@ -289,7 +289,8 @@ fn a_proxy_header_is_believed_from_who_is_listed_however_it_is_split_and_from_no
     }
     assert_eq!(recorder.text(), "");
     let status = program.ctl("status");
-    assert!(status.contains(&format!("and {} PROXY headers failed", garbage.len())), "{status}");
+    // Who says nothing is late, not wrong.
+    assert!(status.contains(&format!("and {} PROXY headers failed", garbage.len() - 1)), "{status}");
 }
 
 #[test]
