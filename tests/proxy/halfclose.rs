@@ -1,7 +1,7 @@
 //! Each direction of a connection ends by itself, whoever ends first and however, whoever is slow, and no byte is lost.
 //!
-//! Every combination of who ends first and how, of who reads slowly, of TLS towards the client and of splice(2); which
-//! families the two connections are of goes round. `PEN_DSR_THOROUGH=1`: 64 MB each way, 200 connections.
+//! Every combination of who ends first and how, of who reads slowly, of TLS towards either and of splice(2); which
+//! families the two connections are of goes round. `PEN_DSR_THOROUGH=1`: 64 MB each way, 210 connections.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Instant;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use socket2::{SockAddr, Socket, Type};
 
 use crate::harness::PATIENCE;
@@ -24,7 +24,8 @@ use crate::scratch::Scratch;
 /// Bytes each way, and connections; and thoroughly.
 const SMALL: u64 = 2 << 20;
 const LARGE: u64 = 64 << 20;
-const THOROUGH_RUNS: usize = 200;
+const THOROUGH_RUNS: usize = 210;
+const ALL: usize = First::ALL.len() * 3 * WAYS.len();
 /// Connections at a time.
 const AT_A_TIME: usize = 6;
 /// The receive buffer of who is slow, bytes.
@@ -93,12 +94,22 @@ struct Case {
     number: usize,
     first: First,
     slow: Slow,
-    tls: bool,
+    /// Towards the client, and towards the server.
+    tls: (bool, bool),
     splice: bool,
     client: Family,
     server: Family,
     bytes: u64,
 }
+
+/// TLS towards the client, towards the server; splice(2), which is for bytes that are plain on both sides.
+const WAYS: [((bool, bool), bool); 5] = [
+    ((false, false), false),
+    ((false, false), true),
+    ((true, false), true),
+    ((false, true), true),
+    ((true, true), true),
+];
 
 /// The first `count` of all combinations, over and over.
 fn cases(count: usize, bytes: u64) -> Vec<Case> {
@@ -106,7 +117,7 @@ fn cases(count: usize, bytes: u64) -> Vec<Case> {
     'rounds: for round in 0.. {
         for first in First::ALL {
             for slow in [Slow::Nobody, Slow::Client, Slow::Server] {
-                for (tls, splice) in [(false, false), (false, true), (true, false), (true, true)] {
+                for (tls, splice) in WAYS {
                     let number = cases.len();
                     if number == count {
                         break 'rounds;
@@ -167,30 +178,45 @@ impl Case {
 }
 
 /// Where clients connect: by splice, TLS, the client's family, the server's.
-type Listeners = HashMap<(bool, bool, Family, Family), SockAddr>;
+type Listeners = HashMap<(bool, (bool, bool), Family, Family), SockAddr>;
 
 /// What the server of each connection is to do, by the connection's number, and who wants to know what came of it.
 type Expected = Arc<Mutex<HashMap<u64, (Task, mpsc::Sender<Result<Seen, String>>)>>>;
 
-/// A server that begins with reading a connection's number.
-fn serve(listener: Socket, expected: Expected, pattern: Pattern) {
+/// A server that begins with reading a connection's number; by TLS, if that is how the connection begins.
+fn serve(listener: Socket, expected: Expected, pattern: Pattern, tls: Arc<ServerConfig>) {
     thread::spawn(move || {
-        while let Ok((mut socket, _)) = listener.accept() {
-            let (expected, pattern) = (Arc::clone(&expected), pattern.clone());
+        while let Ok((socket, _)) = listener.accept() {
+            let (expected, pattern, tls) = (Arc::clone(&expected), pattern.clone(), Arc::clone(&tls));
             thread::spawn(move || {
-                let mut number = [0; 8];
-                if socket.read_exact(&mut number).is_err() {
-                    return;
-                }
-                let found = expected.lock().unwrap().remove(&u64::from_be_bytes(number));
+                let Ok((number, socket, connection)) = begin(socket, tls) else { return };
+                let found = expected.lock().unwrap().remove(&number);
                 let Some((task, tell)) = found else { return };
                 if task.slow {
                     socket.set_recv_buffer_size(NARROW).unwrap();
                 }
-                let _ = tell.send(End::plain(socket).perform(&task, &pattern));
+                let end = match connection {
+                    Some(connection) => End::tls(socket, connection.into()),
+                    None => End::plain(socket),
+                };
+                let _ = tell.send(end.perform(&task, &pattern));
             });
         }
     });
+}
+
+/// The number of a connection, and TLS if it has that.
+fn begin(mut socket: Socket, tls: Arc<ServerConfig>) -> std::io::Result<(u64, Socket, Option<ServerConnection>)> {
+    let (mut number, mut byte) = ([0; 8], [0]);
+    // Numbers are small, so that they begin with 0, as no TLS does.
+    nix::sys::socket::recv(std::os::fd::AsRawFd::as_raw_fd(&socket), &mut byte, nix::sys::socket::MsgFlags::MSG_PEEK)?;
+    if byte == [0] {
+        socket.read_exact(&mut number)?;
+        return Ok((u64::from_be_bytes(number), socket, None));
+    }
+    let mut connection = ServerConnection::new(tls).map_err(std::io::Error::other)?;
+    rustls::Stream::new(&mut connection, &mut socket).read_exact(&mut number)?;
+    Ok((u64::from_be_bytes(number), socket, Some(connection)))
 }
 
 fn loopback(family: Family, port: u16) -> SocketAddr {
@@ -232,11 +258,11 @@ impl Field {
         }
         socket.connect(address).map_err(|e| format!("connecting: {e}"))?;
         let number = (case.number as u64).to_be_bytes();
-        let end = if case.tls {
+        let end = if case.tls.0 {
             let name = ServerName::try_from("localhost").unwrap();
             let mut connection = ClientConnection::new(Arc::clone(&self.tls), name).unwrap();
             connection.writer().write_all(&number).unwrap();
-            End::tls(socket, connection)
+            End::tls(socket, Connection::Client(connection))
         } else {
             socket.write_all(&number).map_err(|e| format!("writing: {e}"))?;
             End::plain(socket)
@@ -250,13 +276,20 @@ impl Field {
 #[test]
 fn directions_end_by_themselves_whoever_is_first_and_whoever_is_slow() {
     let thorough = std::env::var("PEN_DSR_THOROUGH").is_ok_and(|word| word == "1");
-    let cases = if thorough { cases(THOROUGH_RUNS, LARGE) } else { cases(84, SMALL) };
+    let cases = if thorough { cases(THOROUGH_RUNS, LARGE) } else { cases(ALL, SMALL) };
     // PEN_DSR_CASES=3,17: only these.
     let only = std::env::var("PEN_DSR_CASES").ok();
     let wanted = |case: &Case| only.as_ref().is_none_or(|list| list.split(',').any(|n| n == case.number.to_string()));
     let cases: Vec<Case> = cases.into_iter().filter(wanted).collect();
     let scratch = Scratch::new("halfclose");
     let (expected, pattern): (Expected, _) = (Arc::default(), Pattern::new());
+    let (tls, made) = certificate(&scratch.0);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let shown = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let shown = Arc::new(shown);
     let mut servers = String::new();
     for (family, name) in FAMILIES.into_iter().zip(["v4", "v6", "unix"]) {
         let path = scratch.0.join("server");
@@ -269,9 +302,8 @@ fn directions_end_by_themselves_whoever_is_first_and_whoever_is_slow() {
             Some(address) => server(name, address),
             None => server_at(name, &path),
         };
-        serve(listener, Arc::clone(&expected), pattern.clone());
+        serve(listener, Arc::clone(&expected), pattern.clone(), Arc::clone(&shown));
     }
-    let (tls, made) = certificate(&scratch.0);
     let mut listeners = Listeners::new();
     let mut programs = Vec::new();
     for splice in [false, true] {
@@ -280,7 +312,7 @@ fn directions_end_by_themselves_whoever_is_first_and_whoever_is_slow() {
             let backends = ["v4", "v6", "unix"][FAMILIES.iter().position(|&f| f == server).unwrap()];
             let (word, address): (String, SockAddr) = match client {
                 Family::Unix => {
-                    let path: PathBuf = scratch.0.join(format!("{splice}-{server:?}-{secure}"));
+                    let path: PathBuf = scratch.0.join(format!("{splice}{server:?}{}{}", secure.0, secure.1));
                     (path.display().to_string(), SockAddr::unix(&path).unwrap())
                 }
                 _ => {
@@ -288,14 +320,20 @@ fn directions_end_by_themselves_whoever_is_first_and_whoever_is_slow() {
                     (address.to_string(), address.into())
                 }
             };
-            toml += &listen(word, &format!("backends = [{backends:?}]\n{}", if secure { &tls } else { "" }));
+            let mut more = format!("backends = [{backends:?}]\n");
+            if secure.0 {
+                more += &tls;
+            }
+            if secure.1 {
+                more += "[listen.backend-tls]\n";
+            }
+            toml += &listen(word, &more);
             listeners.insert((splice, secure, client, server), address);
         }
         programs.push(Program::start(&scratch, &toml));
     }
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let field = Field { listeners, expected, pattern, tls: Arc::new(config) };
@@ -317,7 +355,8 @@ fn directions_end_by_themselves_whoever_is_first_and_whoever_is_slow() {
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
-fn combinations() -> impl Iterator<Item = (Family, Family, bool)> {
+fn combinations() -> impl Iterator<Item = (Family, Family, (bool, bool))> {
+    let ways = [(false, false), (true, false), (false, true), (true, true)];
     let servers = |client| FAMILIES.into_iter().map(move |server| (client, server));
-    FAMILIES.into_iter().flat_map(servers).flat_map(|(client, server)| [false, true].map(|tls| (client, server, tls)))
+    FAMILIES.into_iter().flat_map(servers).flat_map(move |(client, server)| ways.map(|tls| (client, server, tls)))
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustls::ClientConnection;
+use rustls::Connection;
 use socket2::Socket;
 
 use crate::harness::PATIENCE;
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_micros(1500);
 /// A connection.
 pub struct End {
     socket: Socket,
-    tls: Option<ClientConnection>,
+    tls: Option<Connection>,
 }
 
 /// What an end is to do.
@@ -106,8 +106,8 @@ impl End {
         End { socket, tls: None }
     }
 
-    /// The end of a TLS connection, of which the handshake is still to come.
-    pub fn tls(socket: Socket, connection: ClientConnection) -> End {
+    /// The end of a TLS connection.
+    pub fn tls(socket: Socket, connection: Connection) -> End {
         End { socket, tls: Some(connection) }
     }
 
