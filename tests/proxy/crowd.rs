@@ -200,6 +200,44 @@ fn a_peer_that_never_reads_takes_bounded_memory() {
 }
 
 #[test]
+fn who_asks_and_asks_and_reads_no_answer_takes_bounded_memory() {
+    const CLIENTS: usize = 20;
+    // Each request of a few bytes is answered with many.
+    let (server, _) = serve(|mut stream| {
+        let body = vec![b'a'; 200_000];
+        let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(), &body].concat();
+        let mut last = [0; 4];
+        let mut byte = [0];
+        while let Ok(1) = stream.read(&mut byte) {
+            last.rotate_left(1);
+            last[3] = byte[0];
+            if &last == b"\r\n\r\n" && stream.write_all(&answer).is_err() {
+                return;
+            }
+        }
+    });
+    let scratch = Scratch::new("crowd");
+    let (program, address) = program(&scratch, "mode = \"http\"\n", &[(server, "")], None);
+    let before = program.memory();
+    let clients: Vec<Socket> = (0..CLIENTS).map(|_| Socket::from(connect(address))).collect();
+    let requests = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let mut moved = true;
+    while moved {
+        moved = false;
+        for client in &clients {
+            client.set_nonblocking(true).unwrap();
+            while client.send(&requests).is_ok() {
+                moved = true;
+            }
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    let each = program.memory().saturating_sub(before) / CLIENTS as u64;
+    println!("{each} bytes for each connection whose answers are not read");
+    assert!(each < 400 << 10, "{each} bytes");
+}
+
+#[test]
 fn too_many_are_refused_in_good_order_and_served_when_there_is_room() {
     let scratch = Scratch::new("crowd");
     for (limits, server) in [("[proxy]\nthreads = 2\n[proxy.limits]\nconnections = 5\n", ""), ("", "hard = 5")] {

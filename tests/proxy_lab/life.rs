@@ -202,3 +202,64 @@ fn a_successor_takes_over_and_no_request_is_lost() {
         }
     });
 }
+
+#[test]
+fn without_privileges_in_another_root_it_serves_transparently_and_reloads() {
+    let name = "life::without_privileges_in_another_root_it_serves_transparently_and_reloads";
+    lab(name, &["nsenter", "nginx", "curl", "nft", "openssl"], |lab| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        if map.split_whitespace().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0_u32) < 65535 {
+            return crate::harness::skipped(name, "this user namespace has one user only");
+        }
+        let _nginx = lab.nginx("s1");
+        lab.transparent("up");
+        // What is read again is looked for by its name below the new root.
+        let root = lab.directory.join("root");
+        let within = root.join(lab.directory.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(&within).unwrap();
+        let site = lab.path("site.pem");
+        let write = |name: &str, content: String| {
+            std::fs::write(within.join(name), &content).unwrap();
+            lab.file(name, content)
+        };
+        let certificate = |common: &str| {
+            let made = rcgen::generate_simple_self_signed([common.to_owned()]).unwrap();
+            write("site.pem", format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem()));
+        };
+        certificate("first.test");
+        let toml = |more: &str| {
+            write(
+                "drop.toml",
+                format!(
+                    "{more}user = \"nobody\"\n[proxy]\nchroot = {root:?}\n[[backend]]\nhost = \"{S1}\"\nport = 80\n\
+                     [[listen]]\naddress = \"{PROXY4}:80\"\ntransparent = true\n\
+                     [[listen]]\naddress = \"{PROXY4}:443\"\ntransparent = true\n[listen.tls]\ncertificate = {site:?}\n"
+                ),
+            )
+        };
+        let proxy = lab.proxy(&["-c", &toml("")]);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+        println!("{}", status.lines().filter(|line| line.starts_with("Uid") || line.starts_with("CapEff")).collect::<Vec<_>>().join(", "));
+        assert!(!status.contains("Uid:\t0"), "{status}");
+        assert_eq!(std::fs::read_link(format!("/proc/{}/root", proxy.pid())).unwrap(), root);
+        let subject = || {
+            let command = format!("openssl s_client -connect {PROXY4}:443 </dev/null 2>/dev/null | openssl x509 -noout -ext subjectAltName");
+            lab.run("client", &["sh", "-c", &command])
+        };
+        for client in ["10.1.0.1", "10.1.0.2"] {
+            assert_eq!(lab.run("client", &["curl", "-sS", "-m", "5", "--interface", client, "http://10.1.0.254/"]), "s1");
+            wait_until("the log", || lab.access("s1").contains(&format!("{client} \"GET")));
+        }
+        assert!(subject().contains("first.test"));
+        // What is wrong changes nothing; what is right is taken over.
+        toml("nonsense = 1\n");
+        proxy.signal(Signal::SIGHUP);
+        proxy.wait_for("the refusal", |log| log.contains("nonsense"));
+        assert_eq!(lab.run("client", &["curl", "-sS", "-m", "5", "http://10.1.0.254/"]), "s1");
+        toml("");
+        certificate("second.test");
+        proxy.signal(Signal::SIGHUP);
+        wait_until("the new certificate", || subject().contains("second.test"));
+        assert_eq!(lab.run("client", &["curl", "-sSk", "-m", "5", "https://10.1.0.254/"]), "s1");
+    });
+}
