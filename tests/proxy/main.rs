@@ -8,6 +8,7 @@ mod datagrams;
 mod halfclose;
 mod harness;
 mod hostile;
+mod hostile_h2;
 mod http;
 mod peer;
 #[allow(dead_code)] // other tests use the rest

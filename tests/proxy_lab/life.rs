@@ -239,15 +239,27 @@ fn without_privileges_in_another_root_it_serves_transparently_and_reloads() {
         };
         let proxy = lab.proxy(&["-c", &toml("")]);
         let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
-        println!("{}", status.lines().filter(|line| line.starts_with("Uid") || line.starts_with("CapEff")).collect::<Vec<_>>().join(", "));
+        println!(
+            "{}",
+            status
+                .lines()
+                .filter(|line| line.starts_with("Uid") || line.starts_with("CapEff"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
         assert!(!status.contains("Uid:\t0"), "{status}");
         assert_eq!(std::fs::read_link(format!("/proc/{}/root", proxy.pid())).unwrap(), root);
         let subject = || {
-            let command = format!("openssl s_client -connect {PROXY4}:443 </dev/null 2>/dev/null | openssl x509 -noout -ext subjectAltName");
+            let command = format!(
+                "openssl s_client -connect {PROXY4}:443 </dev/null 2>/dev/null | openssl x509 -noout -ext subjectAltName"
+            );
             lab.run("client", &["sh", "-c", &command])
         };
         for client in ["10.1.0.1", "10.1.0.2"] {
-            assert_eq!(lab.run("client", &["curl", "-sS", "-m", "5", "--interface", client, "http://10.1.0.254/"]), "s1");
+            assert_eq!(
+                lab.run("client", &["curl", "-sS", "-m", "5", "--interface", client, "http://10.1.0.254/"]),
+                "s1"
+            );
             wait_until("the log", || lab.access("s1").contains(&format!("{client} \"GET")));
         }
         assert!(subject().contains("first.test"));
