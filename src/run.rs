@@ -36,10 +36,15 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 pub fn run(config: Config, load: impl Fn() -> Result<Loaded, Failure> + Clone + Send + 'static) -> Result<(), Failure> {
     let process = config.process.clone();
     let user = process.user.as_deref().map(os::user).transpose()?;
+    // First of all, so that a second process is told of the first one. Only a successor may find it there.
+    let first = process.pidfile.as_deref().filter(|_| config.proxy.handover.is_none());
+    let mut pidfile = first.map(Pidfile::take).transpose()?;
     let mut balancer = Balancer::prepare(config)?;
     let succeeds = balancer.proxy().is_some_and(Proxy::succeeds);
-    let take = if succeeds { Pidfile::succeed } else { Pidfile::take };
-    let mut pidfile = process.pidfile.as_deref().map(take).transpose()?;
+    if pidfile.is_none() {
+        let take = if succeeds { Pidfile::succeed } else { Pidfile::take };
+        pidfile = process.pidfile.as_deref().map(take).transpose()?;
+    }
     let peer = process.peer.map(|peer| Peer::open(peer, balancer.config().balance.seed)).transpose()?;
     let listen = if succeeds { Listeners::succeed } else { Listeners::open };
     let control = listen(&process.control, user.as_ref())?;

@@ -266,7 +266,8 @@ fn too_many_are_refused_in_good_order_and_served_when_there_is_room() {
 #[test]
 fn beyond_the_soft_limit_new_clients_go_elsewhere() {
     let scratch = Scratch::new("crowd");
-    let more = "[proxy.selection]\ntrack = false\nmethod = \"prio\"\n";
+    // Loops that choose at the same moment do not see each other's choice yet.
+    let more = "[proxy]\nthreads = 1\n[proxy.selection]\ntrack = false\nmethod = \"prio\"\n";
     let (program, address) = program(&scratch, more, &[(echo(), "soft = 3\nprio = 1"), (echo(), "prio = 2")], None);
     let mut clients = Vec::new();
     for _ in 0..8 {

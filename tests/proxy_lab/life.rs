@@ -146,7 +146,8 @@ fn a_proxy_that_ends_lets_requests_finish_and_a_second_term_does_not_wait() {
             let visit = browsers.stop();
             let (refused, cut): (Vec<_>, Vec<_>) = visit.failures.iter().partition(|why| why.contains("refused"));
             println!("TERM, http {http}: {} answers, {} refused afterwards", visit.count(), refused.len());
-            assert!(cut.is_empty() && !refused.is_empty(), "{cut:?}");
+            // Where HTTP is read, they have to connect anew.
+            assert!(cut.is_empty() && (!http || !refused.is_empty()), "{cut:?}");
             assert!(proxy.end().success(), "{}", proxy.output());
         }
         let mut proxy = lab.proxy_as("ctl3", &["-c", &toml(lab, false, &[S1], "[proxy.timeouts]\ndrain = 1000\n")]);
