@@ -11,7 +11,6 @@ mod hostile;
 mod hostile_h2;
 mod http;
 mod peer;
-#[allow(dead_code)] // other tests use the rest
 #[path = "../common/process.rs"]
 mod process;
 mod program;
