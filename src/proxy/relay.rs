@@ -15,7 +15,7 @@ use super::shared::Admitted;
 use super::stream::Side;
 use super::wheel::{Tick, ticks};
 
-/// How long a broken connection's other side may take to get what was sent before.
+/// How long a broken connection's other side may take nothing of what was sent before, until it gets no more.
 const MOST_BREAKING: Duration = Duration::from_secs(10);
 /// What has lived for so long is asked whether it still does, if it says nothing.
 const ESTABLISHED: Duration = Duration::from_secs(30);
@@ -37,11 +37,20 @@ struct Dialing {
     deadline: Instant,
 }
 
+/// How it goes with what was sent before a side broke.
+#[derive(Clone, Copy, Debug)]
+struct Breaking {
+    /// When something last moved.
+    since: Instant,
+    /// Bytes that were carried, and that are not acknowledged yet.
+    left: (u64, usize),
+}
+
 enum Phase {
     Connecting(Box<Dialing>),
     Relaying,
     /// One side is broken. The other one gets what was sent before, then a reset.
-    Breaking(Instant),
+    Breaking(Breaking),
 }
 
 /// A relayed connection.
@@ -296,13 +305,12 @@ impl Relay {
 
     /// One side is broken: what was sent before goes to the other one, which is then reset.
     fn break_off(&mut self, core: &mut Core) -> Fate {
-        let since = match self.phase {
-            Phase::Breaking(since) => since,
-            _ => core.now,
+        let breaking = match self.phase {
+            Phase::Breaking(breaking) => breaking,
+            _ => Breaking { since: core.now, left: (0, 0) },
         };
-        self.phase = Phase::Breaking(since);
         self.why = if self.down.stage == Stage::Broken { access::End::Broken } else { self.why };
-        let late = core.now >= since + MOST_BREAKING;
+        let late = core.now >= breaking.since + MOST_BREAKING;
         for (flow, from, to) in [(&mut self.up, self.client, self.server), (&mut self.down, self.server, self.client)] {
             let Some((from, to)) = core.streams.get2_mut(from, to) else { return Fate::Over };
             if flow.is_over() {
@@ -316,8 +324,12 @@ impl Relay {
                 flow.stage = Stage::Broken;
             }
         }
-        let delivered = [self.client, self.server].iter().all(|&key| core.streams[key].is_delivered());
-        if !(self.up.is_over() && self.down.is_over() && (delivered || late)) {
+        let undelivered = core.streams[self.client].undelivered() + core.streams[self.server].undelivered();
+        if !(self.up.is_over() && self.down.is_over() && (undelivered == 0 || late)) {
+            let left = (self.up.bytes + self.down.bytes, undelivered);
+            // Who is slow gets all, as long as it takes something.
+            let since = if left == breaking.left { breaking.since } else { core.now };
+            self.phase = Phase::Breaking(Breaking { since, left });
             return Fate::Lives;
         }
         core.streams[self.client].reset_on_close();

@@ -456,9 +456,12 @@ impl Stream {
         socket.write(bytes)
     }
 
-    /// Has the peer everything that was written, or is it gone?
-    pub(super) fn is_delivered(&self) -> bool {
-        self.gone || self.socket().is_none_or(|socket| crate::os::unacknowledged(socket).is_ok_and(|bytes| bytes == 0))
+    /// Bytes that were written and that the peer's system has not acknowledged; none, if it is gone.
+    pub(super) fn undelivered(&self) -> usize {
+        match self.socket() {
+            Some(socket) if !self.gone => crate::os::unacknowledged(socket).unwrap_or(0),
+            _ => 0,
+        }
     }
 
     /// From here on its bytes are those of a TLS connection with a client.
