@@ -351,7 +351,9 @@ fn say_hello(config: &Config) {
         say_direct(config);
     }
     for listener in &config.proxy.listeners {
-        info!("the proxy listens: {}, for {} servers", listener.setting(), b.backends.len());
+        let servers = if listener.backends.is_empty() { b.backends.len() } else { listener.backends.len() };
+        let s = if servers == 1 { "" } else { "s" };
+        info!("the proxy listens: {}, for {servers} server{s}", listener.setting());
     }
     for address in &process.control {
         info!("commands are taken at {address}");
