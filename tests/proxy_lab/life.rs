@@ -23,7 +23,7 @@ fn toml(lab: &Lab, http: bool, servers: &[&str], more: &str) -> String {
         "pen.toml",
         format!(
             "{servers}[[listen]]\naddress = \"{PROXY4}:8080\"\n{mode}[proxy.selection]\ntrack = false\n\
-             [health]\ncheck = \"tcp\"\ninterval = 300\ntimeout = 200\ndoubt-interval = 100\n{more}"
+             [health]\ncheck = \"tcp\"\ninterval = 1000\ntimeout = 1000\ndoubt-interval = 100\n{more}"
         ),
     )
 }
