@@ -254,9 +254,10 @@ fn too_many_are_refused_in_good_order_and_served_when_there_is_room() {
         wait_until("room", || answers(&connect(address)));
     }
     // Who speaks HTTP is told so. (Without a request there is nothing to answer, and the limit of a server counts requests.)
-    let (_program, address) =
+    let (program, address) =
         program(&scratch, "mode = \"http\"\n[proxy.limits]\nconnections = 1\n", &[(echo(), "")], None);
     let _first = connect(address);
+    wait_until("it", || status(&program, "proxy: 1 connections of clients"));
     let mut second = connect(address);
     let mut said = String::new();
     second.read_to_string(&mut said).unwrap();
