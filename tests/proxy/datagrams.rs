@@ -189,7 +189,13 @@ fn a_server_that_dies_is_replaced_in_the_middle() {
     let client = socket("127.0.0.1");
     assert_eq!(ask(&client, proxy.address, b"a"), b"one:a");
     one.kill();
-    for _ in 0..3 {
+    // As clients do: what says that nobody is at a port may be held back by a limit that all of the machine share.
+    client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut buffer = [0; 100];
+    let again = || client.send_to(b"b", proxy.address).and_then(|_| client.recv(&mut buffer)).ok();
+    let length = std::iter::repeat_with(again).take(20).flatten().next().expect("an answer");
+    assert_eq!(&buffer[..length], b"two:b");
+    for _ in 0..2 {
         assert_eq!(ask(&client, proxy.address, b"b"), b"two:b");
     }
     assert_eq!(clients(&proxy), 1);
