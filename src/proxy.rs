@@ -112,6 +112,19 @@ impl Loop {
         let _ = self.orders.send(order);
         let _ = self.waker.wake();
     }
+
+    /// Has it ended?
+    fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until it has ended.
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // What went wrong has been said by the panic.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Whether the files that `config` names for the proxy are what they should be: certificates, keys, authorities. What
@@ -272,19 +285,14 @@ impl Proxy {
 
     /// Has everything ended, after [`Proxy::drain`]?
     pub fn is_over(&self) -> bool {
-        self.datagrams.is_over() && self.loops.iter().all(|one| one.thread.as_ref().is_none_or(JoinHandle::is_finished))
+        self.datagrams.is_over() && self.loops.iter().all(Loop::is_over)
     }
 
     /// Ends everything, now.
     pub fn stop(&mut self) {
         self.loops.iter().for_each(|one| one.give(Order::Stop));
         self.datagrams.stop();
-        for one in &mut self.loops {
-            if let Some(thread) = one.thread.take() {
-                // What went wrong has been said by the panic.
-                let _ = thread.join();
-            }
-        }
+        self.loops.iter_mut().for_each(Loop::join);
     }
 
     /// What went wrong.

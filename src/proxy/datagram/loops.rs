@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use crossbeam_channel::unbounded;
 use mio::{Poll, Waker};
@@ -56,18 +56,13 @@ impl Loops {
 
     /// Has everything ended, after [`Loops::drain`]?
     pub(in crate::proxy) fn is_over(&self) -> bool {
-        self.0.iter().all(|one| one.thread.as_ref().is_none_or(JoinHandle::is_finished))
+        self.0.iter().all(Loop::is_over)
     }
 
     /// Ends everything, now.
     pub(in crate::proxy) fn stop(&mut self) {
         self.0.iter().for_each(|one| one.give(Order::Stop));
-        for one in &mut self.0 {
-            if let Some(thread) = one.thread.take() {
-                // What went wrong has been said by the panic.
-                let _ = thread.join();
-            }
-        }
+        self.0.iter_mut().for_each(Loop::join);
     }
 }
 
