@@ -67,6 +67,8 @@ pub(super) struct Core {
     pub(super) pending: u32,
     /// So many at most.
     pub(super) most_pending: u32,
+    /// Much happens at a time: what saves work is worth more than what overlaps with others' work.
+    pub(super) crowded: bool,
     /// Connections end as soon as they can.
     pub(super) draining: bool,
     /// Connections to servers that wait for requests.
@@ -170,14 +172,15 @@ impl Core {
         peer: &Peer,
         target: &Target,
     ) -> io::Result<(usize, bool)> {
-        let mut socket = bound(listener, peer.address, target)?;
+        let joins = self.crowded && matches!(owner, Owner::Session(..));
+        let mut socket = bound(listener, peer.address, target, joins)?;
         let mut result = socket.connect(&target.address);
         // A client that comes from one port to two listeners can have that port with a server only once.
         if let (Err(e), Some(client)) = (&result, peer.address)
             && listener.config.transparent
             && matches!(e.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE))
         {
-            socket = bound(listener, Some(SocketAddr::new(client.ip(), 0)), target)?;
+            socket = bound(listener, Some(SocketAddr::new(client.ip(), 0)), target, joins)?;
             result = socket.connect(&target.address);
         }
         let connected = match result {
@@ -190,6 +193,7 @@ impl Core {
             stream.send_at_once();
         }
         stream.writable = connected;
+        stream.owes_ack = joins;
         let stream = self.adopt(stream)?;
         Ok((stream, connected))
     }
@@ -263,10 +267,15 @@ impl Core {
     }
 }
 
-/// A socket for a connection to a server, with the address that it is to come from.
-fn bound(listener: &Listener, client: Option<SocketAddr>, target: &Target) -> io::Result<Socket> {
+/// A socket for a connection to a server, with the address that it is to come from. `joins_ack`: its
+/// handshake's last packet goes with what is sent first, or when it is told to.
+fn bound(listener: &Listener, client: Option<SocketAddr>, target: &Target, joins_ack: bool) -> io::Result<Socket> {
     let socket = open(&target.address)?;
     if let Some(address) = target.address.as_socket() {
+        if joins_ack {
+            // It is cheaper, that is all.
+            let _ = os::join_handshake_with_data(&socket);
+        }
         if listener.config.transparent
             && let Some(client) = client
         {

@@ -32,6 +32,8 @@ use crate::os;
 pub(super) const WAKER: Token = Token(usize::MAX);
 /// Events that are taken in at a time.
 const EVENTS: usize = 1024;
+/// So many at a time are a crowd.
+const CROWD: usize = 3;
 /// Bytes that are read at a time.
 const SCRATCH: usize = 128 * 1024;
 /// How often those are let go on that had to let others have their turn, before events are looked for.
@@ -119,6 +121,7 @@ impl EventLoop {
             births: Vec::new(),
             pending: 0,
             most_pending: u32::MAX,
+            crowded: false,
             draining: false,
             pool: Pool::default(),
             recorder: None,
@@ -153,6 +156,7 @@ impl EventLoop {
             }
             self.core.now = Instant::now();
             self.core.tick = self.core.wheel.tick(self.core.now);
+            self.core.crowded = events.iter().count() >= CROWD;
             for event in &events {
                 self.handle(event);
             }
@@ -358,6 +362,9 @@ impl EventLoop {
         let key = place.key();
         let mut stream = Stream::new(socket, Owner::Session(key, Side::Client), listener.is_unix());
         stream.writable = true;
+        if listener.joins_acks() {
+            stream.acks_with_answer();
+        }
         let client = match self.core.adopt(stream) {
             Ok(client) => client,
             Err(e) => {
@@ -397,12 +404,16 @@ impl EventLoop {
         let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
         for key in places {
             match plan.listener(&self.listeners[key].listener.config) {
-                Some(listener) => self.listeners[key].listener = Arc::clone(listener),
+                Some(listener) => {
+                    listener.prepare(&self.listeners[key].socket);
+                    self.listeners[key].listener = Arc::clone(listener);
+                }
                 None => self.close_listener(key),
             }
         }
         for (index, socket) in sockets {
             let Some(listener) = plan.listeners.get(index) else { continue };
+            listener.prepare(&socket);
             let entry = self.listeners.vacant_entry();
             let token = Token(entry.key() << 1 | 1);
             let registered = self.core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);

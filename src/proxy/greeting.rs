@@ -53,11 +53,7 @@ impl Greeting {
         (client, peer): (usize, Peer),
         admitted: Admitted,
     ) -> Option<Session> {
-        let sends_header = |address: std::net::SocketAddr| {
-            let ip = address.ip().to_canonical();
-            listener.config.accept_proxy.iter().any(|network| network.contains(ip))
-        };
-        let header = peer.address.is_some_and(sends_header);
+        let header = peer.address.is_some_and(|address| listener.sends_header(address));
         let tls = listener.tls.is_some();
         let deadline = core.now + listener.settings.timeouts.request;
         let greeting = Greeting { listener, client, peer, header, tls, began: core.now, deadline, admitted };

@@ -99,10 +99,10 @@ fn sockets(listener: &Listener, loops: usize) -> io::Result<Vec<Socket>> {
         Address::Ip(address) => {
             if loops > 1 {
                 // Sockets that share a port would share it with another program's that has done the same.
-                bound(*address, listener, false)?;
+                bound(*address, false)?;
             }
             let listening = |_| {
-                let socket = bound(*address, listener, loops > 1)?;
+                let socket = bound(*address, loops > 1)?;
                 socket.listen(backlog(listener))?;
                 Ok(socket)
             };
@@ -115,7 +115,7 @@ fn backlog(listener: &Listener) -> i32 {
     i32::try_from(listener.settings.limits.backlog).unwrap_or(i32::MAX)
 }
 
-fn bound(address: SocketAddr, listener: &Listener, shared: bool) -> io::Result<Socket> {
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -125,10 +125,6 @@ fn bound(address: SocketAddr, listener: &Listener, shared: bool) -> io::Result<S
     if address.is_ipv6() {
         // There is one for each family.
         socket.set_only_v6(true)?;
-    }
-    if listener.settings.tcp.nodelay {
-        // Connections that are accepted have it from here.
-        socket.set_tcp_nodelay(true)?;
     }
     socket.bind(&address.into())?;
     Ok(socket)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use socket2::SockAddr;
+use socket2::{SockAddr, Socket};
 
 use super::select::{Choice, Client, Selector, Servers, Tried, View, Why};
 use super::server::Server;
@@ -15,6 +15,7 @@ use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig};
 use crate::config::{BackendConfig, Balance, Config};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::acl::Acl;
+use crate::os;
 
 /// Of the next listener.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -360,5 +361,26 @@ impl Listener {
     /// Is it a Unix socket?
     pub fn is_unix(&self) -> bool {
         matches!(self.config.address, Address::Unix(_))
+    }
+
+    /// Does the peer at `address` send a PROXY header first?
+    pub(super) fn sends_header(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        self.config.accept_proxy.iter().any(|network| network.contains(ip))
+    }
+
+    /// Is what a client sends first acknowledged with the answer? Requests are: it is known whether they are whole.
+    pub(super) fn joins_acks(&self) -> bool {
+        self.config.mode != Mode::Stream && self.tls.is_none() && !self.is_unix()
+    }
+
+    /// Sets on a socket that listens what connections have from it.
+    pub(super) fn prepare(&self, socket: &Socket) {
+        if self.is_unix() {
+            return;
+        }
+        // Without these it is slower, and serves.
+        let _ = socket.set_tcp_nodelay(self.settings.tcp.nodelay);
+        let _ = os::join_acks_with_answers(socket, self.joins_acks());
     }
 }

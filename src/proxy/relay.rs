@@ -69,6 +69,8 @@ pub(super) struct Relay {
     /// When something last moved.
     last: Tick,
     kept_alive: bool,
+    /// The server has not got the last packet of the handshake, which goes with what is sent first.
+    owes_ack: bool,
     why: access::End,
     _admitted: Option<Admitted>,
 }
@@ -104,6 +106,7 @@ impl Relay {
             connected: None,
             last: core.tick,
             kept_alive: false,
+            owes_ack: false,
             why: access::End::Closed,
             listener,
             _admitted: Some(admitted),
@@ -142,6 +145,7 @@ impl Relay {
             connected: Some(Duration::ZERO),
             last: core.tick,
             kept_alive: false,
+            owes_ack: false,
             why: access::End::Closed,
             _admitted: admitted,
         }
@@ -173,7 +177,23 @@ impl Relay {
                 Err(e) => return self.redial(core, &e),
             }
         }
-        self.carry(core)
+        let fate = self.carry(core);
+        if self.owes_ack && fate == Fate::Lives {
+            self.acknowledge(core, side);
+        }
+        fate
+    }
+
+    /// The server hears of the connection with the first that the client sends, if that is among this round's events, else
+    /// without it: the server may be the one that speaks first.
+    fn acknowledge(&mut self, core: &mut Core, side: Option<Side>) {
+        if self.up.bytes == 0 {
+            if side.is_some() {
+                return core.again.push(self.key);
+            }
+            core.streams[self.server].complete_handshake();
+        }
+        self.owes_ack = false;
     }
 
     /// When it has to be looked at again, whatever happens.
@@ -236,6 +256,9 @@ impl Relay {
         let server = &dialing.target.server;
         server.made.fetch_add(1, Relaxed);
         self.connected = Some(core.now - self.began);
+        // A PROXY header and TLS take it along.
+        let alone = self.listener.config.send_proxy.is_none() && self.listener.backend_tls.is_none();
+        self.owes_ack = alone && core.streams[self.server].owes_ack;
         self.listener.served(&self.peer.client(), server.id, core.now);
         Fate::Lives
     }

@@ -15,7 +15,7 @@ use socket2::{Socket, TcpKeepalive};
 
 use super::memory::Memory;
 use super::tls::{self, Connector, Scratch, TlsSide};
-use crate::os::{Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST};
+use crate::os::{self, Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST};
 
 /// Whose a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub(super) struct Stream {
     pub(super) readable: bool,
     /// May there be room to write?
     pub(super) writable: bool,
+    /// The last packet of the handshake with a server waits for what is sent first.
+    pub(super) owes_ack: bool,
     /// The peer has closed its direction, or all is over: what is read last is the end.
     closing: bool,
     /// Something is wrong, and the system says what when asked.
@@ -88,6 +90,8 @@ pub(super) struct Stream {
     /// Nothing that is written arrives any more.
     gone: bool,
     tls: Option<Box<TlsSide>>,
+    /// What comes first is acknowledged with the answer: if that takes longer, at once.
+    joins_acks: bool,
     /// What is to be sent at once, from the second time on: the first one always is (tcp(7), TCP_NODELAY).
     delays: Delays,
 }
@@ -111,6 +115,7 @@ impl Stream {
             transport: Transport::Socket(socket),
             owner,
             fresh: false,
+            owes_ack: false,
             readable: false,
             writable: false,
             closing: false,
@@ -120,6 +125,7 @@ impl Stream {
             reset: false,
             gone: false,
             tls: None,
+            joins_acks: false,
             delays: Delays::AsItIs,
         }
     }
@@ -131,6 +137,7 @@ impl Stream {
             transport,
             owner,
             fresh: false,
+            owes_ack: false,
             readable: true,
             writable: true,
             closing: false,
@@ -140,6 +147,7 @@ impl Stream {
             reset: false,
             gone: false,
             tls: None,
+            joins_acks: false,
             delays: Delays::AsItIs,
         }
     }
@@ -165,6 +173,29 @@ impl Stream {
         self.closing |= event.is_read_closed() || event.is_error();
         self.failed |= event.is_error() || event.is_write_closed();
         self.stops |= event.is_priority();
+    }
+
+    /// The system acknowledges what comes first with the answer.
+    pub(super) fn acks_with_answer(&mut self) {
+        self.joins_acks = true;
+    }
+
+    /// The last packet of the handshake, which was to go with what is sent first, goes now, as nothing is sent yet.
+    pub(super) fn complete_handshake(&self) {
+        if let Some(socket) = self.socket() {
+            // It goes some time.
+            let _ = os::acknowledge(socket);
+        }
+    }
+
+    /// The answer to what came first takes longer, or more has to come before: the peer may wait for an acknowledgement.
+    pub(super) fn has_no_answer_yet(&mut self) {
+        if std::mem::take(&mut self.joins_acks)
+            && let Some(socket) = self.socket()
+        {
+            // It goes some time.
+            let _ = os::acknowledge(socket);
+        }
     }
 
     /// Reads into `into`.
@@ -459,7 +490,7 @@ impl Stream {
     /// Bytes that were written and that the peer's system has not acknowledged; none, if it is gone.
     pub(super) fn undelivered(&self) -> usize {
         match self.socket() {
-            Some(socket) if !self.gone => crate::os::unacknowledged(socket).unwrap_or(0),
+            Some(socket) if !self.gone => os::unacknowledged(socket).unwrap_or(0),
             _ => 0,
         }
     }

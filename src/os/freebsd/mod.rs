@@ -1,5 +1,6 @@
 //! FreeBSD: netmap(4), bpf(4) through pnet, capsicum(4).
 
+mod acks;
 mod affinity;
 mod compat;
 pub(super) mod detach;
@@ -32,6 +33,7 @@ pub const CHECKSUM_REMEDY: &str = "set hw.vtnet.csum_disable=1 in /boot/loader.c
 pub const PERMISSION_REMEDY: &str =
     "bpf(4) devices have to be readable and writable: run it as root, or give its user a devfs rule for bpf*";
 
+pub use acks::{acknowledge, join_acks_with_answers, join_handshake_with_data};
 pub use affinity::pin_thread;
 pub use gateways::gateways;
 pub use ingress::IngressDrop;

@@ -1,5 +1,6 @@
 //! Linux: packet(7) sockets, nftables, ethtool's offloads, capabilities(7).
 
+mod acks;
 mod affinity;
 pub(super) mod detach;
 mod filter;
@@ -34,6 +35,7 @@ pub const CHECKSUM_REMEDY: &str = "switch tx checksum offload off where they com
 pub const PERMISSION_REMEDY: &str =
     "packet sockets need CAP_NET_RAW and CAP_NET_ADMIN: run it as root, or setcap cap_net_raw,cap_net_admin+ep pen-dsr";
 
+pub use acks::{acknowledge, join_acks_with_answers, join_handshake_with_data};
 pub use affinity::pin_thread;
 pub use gateways::gateways;
 pub use ingress::IngressDrop;

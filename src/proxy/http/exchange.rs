@@ -121,6 +121,11 @@ impl Exchange {
         self.sent == Sent::Nothing
     }
 
+    /// Has all of the request come, so that it is for the server to speak?
+    pub fn is_asked(&self) -> bool {
+        self.sent == Sent::All
+    }
+
     /// Do both sides speak another protocol by now?
     pub fn is_tunnel(&self) -> bool {
         self.answered == Answered::Tunnel

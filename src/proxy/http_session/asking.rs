@@ -32,6 +32,7 @@ impl Http {
         let stream = &mut core.streams[self.client];
         let mut scratch = std::mem::take(&mut core.supplies.scratch);
         let received = stream.read(&mut scratch, &mut core.supplies.tls);
+        let heard = matches!(received, Received::Bytes(_));
         let outcome = match received {
             Received::Bytes(n) => self.new_from_client(core, &scratch[..n]).map(|()| true),
             Received::Nothing => Ok(moved),
@@ -45,6 +46,9 @@ impl Http {
             }
         };
         core.supplies.scratch = scratch;
+        if heard && !self.exchange.is_asked() {
+            core.streams[self.client].has_no_answer_yet();
+        }
         outcome
     }
 
