@@ -6,9 +6,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::browser::Visit;
-use crate::harness::{Lab, PEN_DSR, PROXY4, Process, S1, S2, lab, wait_until};
+use crate::harness::{Lab, PEN_DSR, PROXY4, Process, S1, S2, lab, skipped_for_want_of_users, wait_until};
 
-const NEEDS: [&str; 2] = ["nsenter", "nginx"];
+const NEEDS: [&str; 1] = ["nginx"];
 /// Browsers at a time.
 const BROWSERS: usize = 6;
 /// Answers between two events.
@@ -207,10 +207,9 @@ fn a_successor_takes_over_and_no_request_is_lost() {
 #[test]
 fn without_privileges_in_another_root_it_serves_transparently_and_reloads() {
     let name = "life::without_privileges_in_another_root_it_serves_transparently_and_reloads";
-    lab(name, &["nsenter", "nginx", "curl", "nft", "openssl"], |lab| {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        if map.split_whitespace().nth(2).and_then(|n| n.parse().ok()).unwrap_or(0_u32) < 65535 {
-            return crate::harness::skipped(name, "this user namespace has one user only");
+    lab(name, &["nginx", "curl", "nft", "openssl"], |lab| {
+        if skipped_for_want_of_users(name) {
+            return;
         }
         let _nginx = lab.nginx("s1");
         lab.transparent("up");

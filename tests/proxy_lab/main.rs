@@ -9,6 +9,8 @@
 mod browser;
 mod datagrams;
 mod harness;
+#[path = "../common/hosts.rs"]
+mod hosts;
 mod http;
 mod life;
 mod partners;
