@@ -15,8 +15,8 @@ use super::shared::Admitted;
 use super::stream::Side;
 use super::wheel::{Tick, ticks};
 
-/// How long a broken connection's other side may take nothing of what was sent before, until it gets no more.
-const MOST_BREAKING: Duration = Duration::from_secs(10);
+/// How long a side that is closed may take nothing of what was sent before, until it gets no more.
+const MOST_SETTLING: Duration = Duration::from_secs(10);
 /// What has lived for so long is asked whether it still does, if it says nothing.
 const ESTABLISHED: Duration = Duration::from_secs(30);
 
@@ -37,20 +37,27 @@ struct Dialing {
     deadline: Instant,
 }
 
-/// How it goes with what was sent before a side broke.
+/// How it goes with what was sent before it was decided to close.
 #[derive(Clone, Copy, Debug)]
-struct Breaking {
+struct Settling {
     /// When something last moved.
     since: Instant,
     /// Bytes that were carried, and that are not acknowledged yet.
     left: (u64, usize),
 }
 
+impl Settling {
+    /// Has nothing moved for too long?
+    fn is_late(self, core: &Core) -> bool {
+        core.now >= self.since + MOST_SETTLING
+    }
+}
+
 enum Phase {
     Connecting(Box<Dialing>),
     Relaying,
-    /// One side is broken. The other one gets what was sent before, then a reset.
-    Breaking(Breaking),
+    /// One side is broken, or the client is let go of. What was sent before arrives, then both are closed.
+    Settling(Settling),
 }
 
 /// A relayed connection.
@@ -180,7 +187,7 @@ impl Relay {
     pub(super) fn deadline(&self, core: &Core) -> Tick {
         match &self.phase {
             Phase::Connecting(dialing) => core.wheel.tick(dialing.deadline) + 1,
-            Phase::Breaking(_) => core.tick + 1,
+            Phase::Settling(_) => core.tick + 1,
             Phase::Relaying => {
                 let idle = self.listener.settings.timeouts.idle;
                 let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
@@ -196,7 +203,7 @@ impl Relay {
                 self.redial(core, &io::Error::from_raw_os_error(libc::ETIMEDOUT))
             }
             Phase::Connecting(_) => Fate::Lives,
-            Phase::Breaking(_) => self.carry(core),
+            Phase::Settling(_) => self.carry(core),
             Phase::Relaying => {
                 let idle = self.listener.settings.timeouts.idle;
                 if !idle.is_zero() && core.tick >= self.last + ticks(idle) {
@@ -290,7 +297,7 @@ impl Relay {
             return self.break_off(core);
         }
         if self.down.stage == Stage::Ended && self.listener.settings.tcp.fastclose {
-            return self.end(core);
+            return self.let_go(core);
         }
         if self.up.is_over() && self.down.is_over() {
             return self.end(core);
@@ -305,12 +312,9 @@ impl Relay {
 
     /// One side is broken: what was sent before goes to the other one, which is then reset.
     fn break_off(&mut self, core: &mut Core) -> Fate {
-        let breaking = match self.phase {
-            Phase::Breaking(breaking) => breaking,
-            _ => Breaking { since: core.now, left: (0, 0) },
-        };
+        let settling = self.settling(core);
+        let late = settling.is_late(core);
         self.why = if self.down.stage == Stage::Broken { access::End::Broken } else { self.why };
-        let late = core.now >= breaking.since + MOST_BREAKING;
         for (flow, from, to) in [(&mut self.up, self.client, self.server), (&mut self.down, self.server, self.client)] {
             let Some((from, to)) = core.streams.get2_mut(from, to) else { return Fate::Over };
             if flow.is_over() {
@@ -326,15 +330,36 @@ impl Relay {
         }
         let undelivered = core.streams[self.client].undelivered() + core.streams[self.server].undelivered();
         if !(self.up.is_over() && self.down.is_over() && (undelivered == 0 || late)) {
-            let left = (self.up.bytes + self.down.bytes, undelivered);
-            // Who is slow gets all, as long as it takes something.
-            let since = if left == breaking.left { breaking.since } else { core.now };
-            self.phase = Phase::Breaking(Breaking { since, left });
-            return Fate::Lives;
+            return self.settle(core, settling, undelivered);
         }
         core.streams[self.client].reset_on_close();
         core.streams[self.server].reset_on_close();
         self.end(core)
+    }
+
+    /// The server has ended, and the client is not waited for. It gets what was sent before: when a connection is closed on
+    /// which something is unread, or comes later, the system drops what has not arrived (RFC 2525, section 2.17).
+    fn let_go(&mut self, core: &mut Core) -> Fate {
+        let (settling, undelivered) = (self.settling(core), core.streams[self.client].undelivered());
+        if undelivered == 0 || settling.is_late(core) {
+            return self.end(core);
+        }
+        self.settle(core, settling, undelivered)
+    }
+
+    fn settling(&self, core: &Core) -> Settling {
+        match self.phase {
+            Phase::Settling(settling) => settling,
+            _ => Settling { since: core.now, left: (0, 0) },
+        }
+    }
+
+    /// Waits for so many bytes to arrive. Who is slow gets all, as long as it takes something.
+    fn settle(&mut self, core: &Core, before: Settling, undelivered: usize) -> Fate {
+        let left = (self.up.bytes + self.down.bytes, undelivered);
+        let since = if left == before.left { before.since } else { core.now };
+        self.phase = Phase::Settling(Settling { since, left });
+        Fate::Lives
     }
 
     fn end(&mut self, core: &mut Core) -> Fate {
