@@ -17,8 +17,6 @@ use super::wheel::{Tick, ticks};
 
 /// How long a side that is closed may take nothing of what was sent before, until it gets no more.
 const MOST_SETTLING: Duration = Duration::from_secs(10);
-/// What has lived for so long is asked whether it still does, if it says nothing.
-const ESTABLISHED: Duration = Duration::from_secs(30);
 
 /// What becomes of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +73,6 @@ pub(super) struct Relay {
     connected: Option<Duration>,
     /// When something last moved.
     last: Tick,
-    kept_alive: bool,
     why: access::End,
     _admitted: Option<Admitted>,
 }
@@ -110,7 +107,6 @@ impl Relay {
             began: core.now,
             connected: None,
             last: core.tick,
-            kept_alive: false,
             why: access::End::Closed,
             listener,
             _admitted: Some(admitted),
@@ -148,7 +144,6 @@ impl Relay {
             began: core.now,
             connected: Some(Duration::ZERO),
             last: core.tick,
-            kept_alive: false,
             why: access::End::Closed,
             _admitted: admitted,
         }
@@ -191,7 +186,7 @@ impl Relay {
             Phase::Relaying => {
                 let idle = self.listener.settings.timeouts.idle;
                 let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
-                if self.kept_alive { limit } else { limit.min(core.tick + ticks(ESTABLISHED)) }
+                limit.min(core.keep_alive_due([self.client, self.server]))
             }
         }
     }
@@ -210,14 +205,7 @@ impl Relay {
                     self.why = access::End::Idle;
                     return self.end(core);
                 }
-                if !self.kept_alive && core.now >= self.began + ESTABLISHED {
-                    self.kept_alive = true;
-                    let after = self.listener.settings.tcp.keepalive;
-                    if !after.is_zero() {
-                        core.streams[self.client].keep_alive(after);
-                        core.streams[self.server].keep_alive(after);
-                    }
-                }
+                core.keep_alive(&self.listener, self.began, [self.client, self.server]);
                 Fate::Lives
             }
         }

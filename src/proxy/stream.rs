@@ -87,6 +87,8 @@ pub(super) struct Stream {
     reset: bool,
     /// Nothing that is written arrives any more.
     gone: bool,
+    /// The peer is asked whether it is there, if that is wanted.
+    pub(super) kept_alive: bool,
     tls: Option<Box<TlsSide>>,
     /// What is to be sent at once, from the second time on: the first one always is (tcp(7), TCP_NODELAY).
     delays: Delays,
@@ -119,6 +121,7 @@ impl Stream {
             ended: false,
             reset: false,
             gone: false,
+            kept_alive: false,
             tls: None,
             delays: Delays::AsItIs,
         }
@@ -139,6 +142,7 @@ impl Stream {
             ended: false,
             reset: false,
             gone: false,
+            kept_alive: true,
             tls: None,
             delays: Delays::AsItIs,
         }
@@ -402,9 +406,11 @@ impl Stream {
         self.delays = Delays::Second;
     }
 
-    /// Has the system ask a peer that has been silent for `after` whether it is there.
-    pub(super) fn keep_alive(&self, after: Duration) {
-        let _ = self.socket().map(|socket| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)));
+    /// Has the system ask a peer that has been silent for `after` whether it is there; zero: does not.
+    pub(super) fn keep_alive(&mut self, after: Duration) {
+        let asks = !std::mem::replace(&mut self.kept_alive, true) && !after.is_zero();
+        let socket = self.socket().filter(|_| asks);
+        let _ = socket.map(|socket| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)));
     }
 
     /// Reads what waits and leaves it there (recv(2), MSG_PEEK).
