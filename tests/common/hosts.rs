@@ -64,8 +64,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    // By nsenter, which becomes the command: it has the number of the process that was started.
-    fn command(&self, host: &str, words: &[&str]) -> Command {
+    /// A command on `host`, not yet started. It is nsenter that becomes it: it has the number of the process that is started.
+    pub fn command(&self, host: &str, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{host}")).args(words).stdin(Stdio::null()).current_dir(&self.directory);
         command

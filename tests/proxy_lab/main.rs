@@ -13,6 +13,7 @@ mod harness;
 mod hosts;
 mod http;
 mod life;
+mod logs;
 mod partners;
 #[path = "../common/process.rs"]
 mod process;
@@ -21,6 +22,8 @@ mod sandbox;
 #[path = "../common/scratch.rs"]
 mod scratch;
 mod secure;
+mod secure_life;
 mod servers;
+mod shell;
 mod streams;
 mod transparent;
