@@ -25,6 +25,7 @@ mod h2_session;
 pub mod handover;
 pub mod http;
 mod http_session;
+mod keepalive;
 mod listen;
 mod memory;
 pub mod plan;

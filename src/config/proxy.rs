@@ -120,7 +120,7 @@ impl Default for ProxyTimeouts {
 pub struct TcpOptions {
     /// Send what there is at once (TCP_NODELAY).
     pub nodelay: bool,
-    /// Once the server has closed, reset what the client has not read instead of waiting for it.
+    /// Once the server has closed, and the client has got all, close instead of waiting for what it still sends.
     pub fastclose: bool,
     /// Ask a silent peer whether it is there, after so long; zero: do not.
     pub keepalive: Duration,

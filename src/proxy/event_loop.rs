@@ -467,7 +467,7 @@ impl Session {
         }
     }
 
-    fn look(self, core: &mut Core, key: usize) -> Option<Session> {
+    pub(super) fn look(self, core: &mut Core, key: usize) -> Option<Session> {
         match self {
             Session::Http(http) => http.look(core),
             Session::H2(h2) => h2.look(core),
@@ -479,7 +479,7 @@ impl Session {
         }
     }
 
-    fn deadline(&self, core: &Core) -> Tick {
+    pub(super) fn deadline(&self, core: &Core) -> Tick {
         match self {
             Session::Greeting(greeting) => greeting.deadline(core),
             Session::Relay(relay) => relay.deadline(core),

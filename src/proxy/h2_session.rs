@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::core::{Birth, Core, Peer};
 use super::event_loop::Session;
@@ -34,6 +35,7 @@ pub(super) struct H2 {
     out: Vec<u8>,
     written: usize,
     events: Vec<H2Event>,
+    began: Instant,
     last: Tick,
     going: bool,
     ended: bool,
@@ -65,6 +67,7 @@ impl H2 {
             out: Vec::new(),
             written: 0,
             events: Vec::new(),
+            began: core.now,
             last: core.tick,
             going: false,
             ended: false,
@@ -91,15 +94,17 @@ impl H2 {
     pub(super) fn look(mut self: Box<H2>, core: &mut Core) -> Option<Session> {
         let idle = self.listener.settings.timeouts.idle;
         if idle.is_zero() || core.tick < self.last + ticks(idle) {
+            core.keep_alive(&self.listener, self.began, [self.client]);
             return Some(Session::H2(self));
         }
         self.close(core);
         None
     }
 
-    pub(super) fn deadline(&self, _: &Core) -> Tick {
+    pub(super) fn deadline(&self, core: &Core) -> Tick {
         let idle = self.listener.settings.timeouts.idle;
-        if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) }
+        let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
+        limit.min(core.keep_alive_due([self.client]))
     }
 
     /// The time for connections to end by themselves is over.

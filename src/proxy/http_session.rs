@@ -68,6 +68,7 @@ pub(super) struct Http {
     repeated: bool,
     /// When the request that is being read began to come.
     asked: Option<Instant>,
+    began: Instant,
     /// When something last moved.
     last: Tick,
     log: end::Log,
@@ -111,6 +112,7 @@ impl Http {
             server_ended: false,
             repeated: false,
             asked: Some(core.now),
+            began: core.now,
             last: core.tick,
             log: end::Log::default(),
             parent,
@@ -187,12 +189,19 @@ impl Http {
             self.reset_client(core);
             return After::Over;
         }
+        core.keep_alive(&self.listener, self.began, self.streams());
         After::Waits
+    }
+
+    /// The client's, and the server's of the request that it is at.
+    fn streams(&self) -> impl Iterator<Item = usize> {
+        [self.client].into_iter().chain(self.upstream.stream())
     }
 
     pub(super) fn deadline(&self, core: &Core) -> Tick {
         let timeouts = &self.listener.settings.timeouts;
         let idle = if timeouts.idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(timeouts.idle) };
+        let idle = idle.min(core.keep_alive_due(self.streams()));
         let lingering = match self.state {
             State::Lingering(until) => Some(until),
             _ => None,

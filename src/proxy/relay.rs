@@ -15,10 +15,8 @@ use super::shared::Admitted;
 use super::stream::Side;
 use super::wheel::{Tick, ticks};
 
-/// How long a broken connection's other side may take nothing of what was sent before, until it gets no more.
-const MOST_BREAKING: Duration = Duration::from_secs(10);
-/// What has lived for so long is asked whether it still does, if it says nothing.
-const ESTABLISHED: Duration = Duration::from_secs(30);
+/// How long a side that is closed may take nothing of what was sent before, until it gets no more.
+const MOST_SETTLING: Duration = Duration::from_secs(10);
 
 /// What becomes of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,20 +35,27 @@ struct Dialing {
     deadline: Instant,
 }
 
-/// How it goes with what was sent before a side broke.
+/// How it goes with what was sent before it was decided to close.
 #[derive(Clone, Copy, Debug)]
-struct Breaking {
+struct Settling {
     /// When something last moved.
     since: Instant,
     /// Bytes that were carried, and that are not acknowledged yet.
     left: (u64, usize),
 }
 
+impl Settling {
+    /// Has nothing moved for too long?
+    fn is_late(self, core: &Core) -> bool {
+        core.now >= self.since + MOST_SETTLING
+    }
+}
+
 enum Phase {
     Connecting(Box<Dialing>),
     Relaying,
-    /// One side is broken. The other one gets what was sent before, then a reset.
-    Breaking(Breaking),
+    /// One side is broken, or the client is let go of. What was sent before arrives, then both are closed.
+    Settling(Settling),
 }
 
 /// A relayed connection.
@@ -68,7 +73,6 @@ pub(super) struct Relay {
     connected: Option<Duration>,
     /// When something last moved.
     last: Tick,
-    kept_alive: bool,
     /// The server has not got the last packet of the handshake, which goes with what is sent first.
     owes_ack: bool,
     why: access::End,
@@ -105,7 +109,6 @@ impl Relay {
             began: core.now,
             connected: None,
             last: core.tick,
-            kept_alive: false,
             owes_ack: false,
             why: access::End::Closed,
             listener,
@@ -144,7 +147,6 @@ impl Relay {
             began: core.now,
             connected: Some(Duration::ZERO),
             last: core.tick,
-            kept_alive: false,
             owes_ack: false,
             why: access::End::Closed,
             _admitted: admitted,
@@ -200,11 +202,11 @@ impl Relay {
     pub(super) fn deadline(&self, core: &Core) -> Tick {
         match &self.phase {
             Phase::Connecting(dialing) => core.wheel.tick(dialing.deadline) + 1,
-            Phase::Breaking(_) => core.tick + 1,
+            Phase::Settling(_) => core.tick + 1,
             Phase::Relaying => {
                 let idle = self.listener.settings.timeouts.idle;
                 let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
-                if self.kept_alive { limit } else { limit.min(core.tick + ticks(ESTABLISHED)) }
+                limit.min(core.keep_alive_due([self.client, self.server]))
             }
         }
     }
@@ -216,21 +218,14 @@ impl Relay {
                 self.redial(core, &io::Error::from_raw_os_error(libc::ETIMEDOUT))
             }
             Phase::Connecting(_) => Fate::Lives,
-            Phase::Breaking(_) => self.carry(core),
+            Phase::Settling(_) => self.carry(core),
             Phase::Relaying => {
                 let idle = self.listener.settings.timeouts.idle;
                 if !idle.is_zero() && core.tick >= self.last + ticks(idle) {
                     self.why = access::End::Idle;
                     return self.end(core);
                 }
-                if !self.kept_alive && core.now >= self.began + ESTABLISHED {
-                    self.kept_alive = true;
-                    let after = self.listener.settings.tcp.keepalive;
-                    if !after.is_zero() {
-                        core.streams[self.client].keep_alive(after);
-                        core.streams[self.server].keep_alive(after);
-                    }
-                }
+                core.keep_alive(&self.listener, self.began, [self.client, self.server]);
                 Fate::Lives
             }
         }
@@ -313,7 +308,7 @@ impl Relay {
             return self.break_off(core);
         }
         if self.down.stage == Stage::Ended && self.listener.settings.tcp.fastclose {
-            return self.end(core);
+            return self.let_go(core);
         }
         if self.up.is_over() && self.down.is_over() {
             return self.end(core);
@@ -328,12 +323,9 @@ impl Relay {
 
     /// One side is broken: what was sent before goes to the other one, which is then reset.
     fn break_off(&mut self, core: &mut Core) -> Fate {
-        let breaking = match self.phase {
-            Phase::Breaking(breaking) => breaking,
-            _ => Breaking { since: core.now, left: (0, 0) },
-        };
+        let settling = self.settling(core);
+        let late = settling.is_late(core);
         self.why = if self.down.stage == Stage::Broken { access::End::Broken } else { self.why };
-        let late = core.now >= breaking.since + MOST_BREAKING;
         for (flow, from, to) in [(&mut self.up, self.client, self.server), (&mut self.down, self.server, self.client)] {
             let Some((from, to)) = core.streams.get2_mut(from, to) else { return Fate::Over };
             if flow.is_over() {
@@ -349,15 +341,36 @@ impl Relay {
         }
         let undelivered = core.streams[self.client].undelivered() + core.streams[self.server].undelivered();
         if !(self.up.is_over() && self.down.is_over() && (undelivered == 0 || late)) {
-            let left = (self.up.bytes + self.down.bytes, undelivered);
-            // Who is slow gets all, as long as it takes something.
-            let since = if left == breaking.left { breaking.since } else { core.now };
-            self.phase = Phase::Breaking(Breaking { since, left });
-            return Fate::Lives;
+            return self.settle(core, settling, undelivered);
         }
         core.streams[self.client].reset_on_close();
         core.streams[self.server].reset_on_close();
         self.end(core)
+    }
+
+    /// The server has ended, and the client is not waited for. It gets what was sent before: when a connection is closed on
+    /// which something is unread, or comes later, the system drops what has not arrived (RFC 2525, section 2.17).
+    fn let_go(&mut self, core: &mut Core) -> Fate {
+        let (settling, undelivered) = (self.settling(core), core.streams[self.client].undelivered());
+        if undelivered == 0 || settling.is_late(core) {
+            return self.end(core);
+        }
+        self.settle(core, settling, undelivered)
+    }
+
+    fn settling(&self, core: &Core) -> Settling {
+        match self.phase {
+            Phase::Settling(settling) => settling,
+            _ => Settling { since: core.now, left: (0, 0) },
+        }
+    }
+
+    /// Waits for so many bytes to arrive. Who is slow gets all, as long as it takes something.
+    fn settle(&mut self, core: &Core, before: Settling, undelivered: usize) -> Fate {
+        let left = (self.up.bytes + self.down.bytes, undelivered);
+        let since = if left == before.left { before.since } else { core.now };
+        self.phase = Phase::Settling(Settling { since, left });
+        Fate::Lives
     }
 
     fn end(&mut self, core: &mut Core) -> Fate {

@@ -89,6 +89,8 @@ pub(super) struct Stream {
     reset: bool,
     /// Nothing that is written arrives any more.
     gone: bool,
+    /// The peer is asked whether it is there, if that is wanted.
+    pub(super) kept_alive: bool,
     tls: Option<Box<TlsSide>>,
     /// What comes first is acknowledged with the answer: if that takes longer, at once.
     joins_acks: bool,
@@ -124,6 +126,7 @@ impl Stream {
             ended: false,
             reset: false,
             gone: false,
+            kept_alive: false,
             tls: None,
             joins_acks: false,
             delays: Delays::AsItIs,
@@ -146,6 +149,7 @@ impl Stream {
             ended: false,
             reset: false,
             gone: false,
+            kept_alive: true,
             tls: None,
             joins_acks: false,
             delays: Delays::AsItIs,
@@ -433,9 +437,11 @@ impl Stream {
         self.delays = Delays::Second;
     }
 
-    /// Has the system ask a peer that has been silent for `after` whether it is there.
-    pub(super) fn keep_alive(&self, after: Duration) {
-        let _ = self.socket().map(|socket| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)));
+    /// Has the system ask a peer that has been silent for `after` whether it is there; zero: does not.
+    pub(super) fn keep_alive(&mut self, after: Duration) {
+        let asks = !std::mem::replace(&mut self.kept_alive, true) && !after.is_zero();
+        let socket = self.socket().filter(|_| asks);
+        let _ = socket.map(|socket| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)));
     }
 
     /// Reads what waits and leaves it there (recv(2), MSG_PEEK).

@@ -41,7 +41,7 @@ fn both_halves_serve_and_share_what_is_known_of_the_backends() {
         // Behind the proxy a server sees the balancer, by Direct Server Return the client.
         let access = lab.access("be1");
         for address in ["10.0.0.1 /", "10.0.0.2 /"] {
-            assert!(access.iter().any(|line| line == address), "{address} in {access:?}");
+            assert!(access.lines().any(|line| line == address), "{address} in {access:?}");
         }
         let status = lab.ctl("lb.sock", "status");
         assert!(status.contains("VIP 10.0.0.100") && status.contains("proxy: "), "{status}");

@@ -15,6 +15,8 @@ mod failover;
 mod flood;
 mod frames;
 mod harness;
+#[path = "../common/hosts.rs"]
+mod hosts;
 mod kernel;
 mod life;
 mod load;

@@ -46,7 +46,7 @@ fn tcp_and_udp_are_served_on_one_vip_in_both_families() {
                     "UDP goes where TCP goes, {source}"
                 );
                 assert!(
-                    lab.access(&web).iter().any(|line| line.starts_with(&format!("{source} "))),
+                    lab.access(&web).lines().any(|line| line.starts_with(&format!("{source} "))),
                     "{web} logs {source} itself"
                 );
                 answered.insert(web);
@@ -205,6 +205,6 @@ fn a_smaller_path_mtu_reaches_the_right_backend() {
         let errors = number_after(&balancer.statistics(), "passed on");
         println!("{errors} ICMP errors were passed on");
         assert!(errors >= 2);
-        assert_eq!((1..=3).map(|n| lab.access(&format!("be{n}")).len()).sum::<usize>(), 12);
+        assert_eq!((1..=3).map(|n| lab.access(&format!("be{n}")).lines().count()).sum::<usize>(), 12);
     });
 }

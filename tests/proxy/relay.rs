@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use crate::harness::{config, free_address, serve, start};
+use crate::harness::{PATIENCE, config, free_address, serve, start};
+use crate::process::wait_until;
 
 /// Bytes that no other place has.
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
@@ -121,4 +125,74 @@ fn idle_connections_are_ready_before_they_are_wanted_and_made_up_for() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "hello");
     assert!(made(4), "{count:?}");
+}
+
+#[test]
+fn fastclose_lets_a_client_go_whose_server_has_closed_and_without_it_each_side_ends_by_itself() {
+    for fastclose in [false, true] {
+        let (tell, told) = channel();
+        let (server, _) = serve(move |mut stream| {
+            let mut question = [0; 5];
+            stream.read_exact(&mut question).unwrap();
+            stream.write_all(b"bye").unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut rest = Vec::new();
+            // A reset says the same as an end here: that nothing more comes.
+            let _ = stream.read_to_end(&mut rest);
+            tell.send(rest).unwrap();
+        });
+        let mut config = config(&[server]);
+        config.proxy.tcp.fastclose = fastclose;
+        let proxy = start(&config);
+        let mut client = proxy.connect();
+        client.write_all(b"hello").unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"bye");
+        if fastclose {
+            // The client has closed nothing.
+            assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"");
+            wait_until("nobody at the server", || proxy.proxy.plan().servers[0].connections() == 0);
+            wait_until("a client that is told", || client.write_all(b"more").is_err());
+        } else {
+            client.write_all(b"more").unwrap();
+            assert_eq!(proxy.proxy.plan().servers[0].connections(), 1);
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(told.recv_timeout(PATIENCE).unwrap(), b"more");
+        }
+    }
+}
+
+#[test]
+fn fastclose_cuts_off_nothing_that_the_server_has_sent_though_the_client_is_slow_and_sends_on() {
+    const LENGTH: usize = 3 << 20;
+    let (over, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let (server, _) = serve(move |mut stream| {
+        let mut question = [0; 5];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(&pattern(LENGTH, 4)).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // What else the client sends stays unread, all the way.
+        let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+    });
+    let mut config = config(&[server]);
+    config.proxy.tcp.fastclose = true;
+    let proxy = start(&config);
+    let mut client = proxy.connect();
+    client.write_all(b"hello").unwrap();
+    let mut sender = client.try_clone().unwrap();
+    let sending = std::thread::spawn(move || while sender.write_all(&[7; 65536]).is_ok() {});
+    let (mut all, mut part) = (Vec::new(), [0; 50_000]);
+    while let Ok(length) = client.read(&mut part)
+        && length > 0
+    {
+        all.extend_from_slice(&part[..length]);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(all.len(), LENGTH);
+    assert!(all == pattern(LENGTH, 4));
+    let _ = client.shutdown(Shutdown::Both);
+    sending.join().unwrap();
+    drop(over);
 }

@@ -1,11 +1,14 @@
 //! A client that asks for the same over and over, as a browser does, and counts what goes wrong.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::harness::{Lab, PATIENCE, wait_until};
 
@@ -13,7 +16,7 @@ use crate::harness::{Lab, PATIENCE, wait_until};
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
     /// Answers of 200, by what they said.
-    pub answers: std::collections::BTreeMap<String, usize>,
+    pub answers: BTreeMap<String, usize>,
     /// Connections that were made.
     pub connections: usize,
     /// Requests that were sent again over a new connection, as theirs had been closed before a byte of the answer
@@ -21,6 +24,8 @@ pub struct Visit {
     pub repeated: usize,
     /// What went wrong.
     pub failures: Vec<String>,
+    /// Certificates that it was shown (DER), by TLS.
+    pub shown: BTreeSet<Vec<u8>>,
 }
 
 impl Visit {
@@ -36,6 +41,7 @@ impl Visit {
         self.connections += other.connections;
         self.repeated += other.repeated;
         self.failures.extend(other.failures);
+        self.shown.extend(other.shown);
     }
 }
 
@@ -44,19 +50,27 @@ pub struct Browsers {
     stop: Arc<AtomicBool>,
     /// Answers, so far.
     answers: Arc<AtomicUsize>,
+    /// What went wrong, so far.
+    failures: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Visit>>,
 }
 
 impl Lab {
     /// Starts so many of them on `client`, half of which make a new connection for each request.
     pub fn browse(&self, count: usize, address: &str) -> Browsers {
+        self.browse_by(count, address, None)
+    }
+
+    /// The same by TLS, if there are settings for that; servers are called `localhost` then.
+    pub fn browse_by(&self, count: usize, address: &str, tls: Option<&Arc<ClientConfig>>) -> Browsers {
         let (stop, address): (_, SocketAddr) = (Arc::new(AtomicBool::new(false)), address.parse().unwrap());
-        let answers = Arc::new(AtomicUsize::new(0));
+        let (answers, failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let threads = (0..count).map(|n| {
-            let (stop, answers) = (Arc::clone(&stop), Arc::clone(&answers));
-            self.inside("client", move || browse(address, n % 2 == 0, &stop, &answers))
+            let (stop, tls) = (Arc::clone(&stop), tls.cloned());
+            let counted = (Arc::clone(&answers), Arc::clone(&failures));
+            self.inside("client", move || browse(address, tls.as_ref(), n % 2 == 0, &stop, &counted))
         });
-        Browsers { threads: threads.collect(), stop, answers }
+        Browsers { threads: threads.collect(), stop, answers, failures }
     }
 }
 
@@ -65,6 +79,11 @@ impl Browsers {
     pub fn go_on(&self, answers: usize) {
         let until = self.answers.load(Ordering::Relaxed) + answers;
         wait_until("answers", || self.answers.load(Ordering::Relaxed) >= until);
+    }
+
+    /// Waits until one of them fails.
+    pub fn fail(&self) {
+        wait_until("a failure", || self.failures.load(Ordering::Relaxed) > 0);
     }
 
     /// Stops them; what they have seen.
@@ -78,14 +97,20 @@ impl Browsers {
     }
 }
 
-fn browse(address: SocketAddr, keep: bool, stop: &AtomicBool, answers: &AtomicUsize) -> Visit {
+fn browse(
+    address: SocketAddr,
+    tls: Option<&Arc<ClientConfig>>,
+    keep: bool,
+    stop: &AtomicBool,
+    (answers, failures): &(Arc<AtomicUsize>, Arc<AtomicUsize>),
+) -> Visit {
     let mut visit = Visit::default();
-    let mut connection: Option<BufReader<TcpStream>> = None;
+    let mut connection: Option<BufReader<Connection>> = None;
     while !stop.load(Ordering::Relaxed) {
         let reused = connection.is_some();
         let answer = match connection.take() {
             Some(connection) => Ok(connection),
-            None => connect(address, &mut visit),
+            None => Connection::make(address, tls, &mut visit).map(BufReader::new),
         };
         let answer = answer.and_then(|mut connection| ask(&mut connection, keep).map(|answer| (connection, answer)));
         match answer {
@@ -98,6 +123,7 @@ fn browse(address: SocketAddr, keep: bool, stop: &AtomicBool, answers: &AtomicUs
             Err(Problem::Nothing(_)) if reused => visit.repeated += 1,
             Err(problem) => visit.failures.push(format!("{problem:?}, reused: {reused}")),
         }
+        failures.store(visit.failures.len(), Ordering::Relaxed);
         std::thread::sleep(Duration::from_millis(2));
     }
     visit
@@ -118,18 +144,71 @@ enum Problem {
     Cut(String),
 }
 
-fn connect(address: SocketAddr, visit: &mut Visit) -> Result<BufReader<TcpStream>, Problem> {
-    visit.connections += 1;
-    let stream = TcpStream::connect(address).map_err(|e| Problem::Nothing(format!("connecting: {e}")))?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    Ok(BufReader::new(stream))
+/// A connection to a server.
+pub enum Connection {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-fn ask(connection: &mut BufReader<TcpStream>, keep: bool) -> Result<Answer, Problem> {
+impl Connection {
+    fn make(address: SocketAddr, tls: Option<&Arc<ClientConfig>>, visit: &mut Visit) -> Result<Connection, Problem> {
+        visit.connections += 1;
+        let connection = Connection::open(address, tls).map_err(|e| Problem::Nothing(format!("connecting: {e}")))?;
+        visit.shown.extend(connection.certificate());
+        Ok(connection)
+    }
+
+    /// Makes one, with its TLS handshake.
+    pub fn open(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Connection> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let Some(config) = tls else { return Ok(Connection::Plain(stream)) };
+        let name = "localhost".try_into().expect("a name");
+        let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(Connection::Tls(Box::new(StreamOwned::new(tls, stream))))
+    }
+
+    /// What the server has shown (DER).
+    pub fn certificate(&self) -> Option<Vec<u8>> {
+        let Connection::Tls(stream) = self else { return None };
+        stream.conn.peer_certificates()?.first().map(|certificate| certificate.to_vec())
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Connection::Plain(stream) => stream.read(into),
+            Connection::Tls(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Connection::Plain(stream) => stream.write(bytes),
+            Connection::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Connection::Plain(stream) => stream.flush(),
+            Connection::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+fn ask(connection: &mut BufReader<Connection>, keep: bool) -> Result<Answer, Problem> {
     let close = if keep { "" } else { "Connection: close\r\n" };
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{close}\r\n");
     let nothing = |e: std::io::Error| Problem::Nothing(e.to_string());
     connection.get_mut().write_all(request.as_bytes()).map_err(nothing)?;
+    connection.get_mut().flush().map_err(nothing)?;
     let mut line = String::new();
     if connection.read_line(&mut line).map_err(nothing)? == 0 {
         return Err(Problem::Nothing("the end".to_owned()));

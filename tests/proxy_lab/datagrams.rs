@@ -2,7 +2,7 @@
 
 use crate::harness::{PROXY4, PROXY6, Process, lab};
 
-const NEEDS: [&str; 3] = ["nsenter", "dig", "dnsmasq"];
+const NEEDS: [&str; 2] = ["dig", "dnsmasq"];
 
 #[test]
 fn names_are_found_by_each_family_and_questions_spread_over_the_servers() {

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use crate::harness::{Lab, PATIENCE, PROXY4, Process, S1, S2, lab, wait_until};
 use crate::servers::upgraded_echo;
 
-const NEEDS: [&str; 3] = ["nsenter", "nginx", "curl"];
+const NEEDS: [&str; 2] = ["nginx", "curl"];
 const URL: &str = "http://10.1.0.254:8080";
 
 /// nginx on s1 behind a proxy that reads HTTP.

@@ -9,8 +9,11 @@
 mod browser;
 mod datagrams;
 mod harness;
+#[path = "../common/hosts.rs"]
+mod hosts;
 mod http;
 mod life;
+mod logs;
 mod partners;
 #[path = "../common/process.rs"]
 mod process;
@@ -19,6 +22,8 @@ mod sandbox;
 #[path = "../common/scratch.rs"]
 mod scratch;
 mod secure;
+mod secure_life;
 mod servers;
+mod shell;
 mod streams;
 mod transparent;

@@ -2,7 +2,7 @@
 
 use crate::harness::{Lab, PROXY4, Process, S1, lab, wait_until};
 
-const NEEDS: [&str; 4] = ["nsenter", "nginx", "curl", "haproxy"];
+const NEEDS: [&str; 3] = ["nginx", "curl", "haproxy"];
 
 fn haproxy(lab: &Lab, host: &str, name: &str, frontend: &str, backend: &str, port: u16) -> Process {
     let config = format!(

@@ -17,59 +17,20 @@ impl Lab {
 
     /// The same with other lines for http and server, which has port 80 all the same.
     pub fn nginx_with(&self, host: &str, http: &str, server: &str) -> Process {
-        let root = self.directory.join(host);
-        fs::create_dir_all(root.join("put")).expect("a root directory");
+        fs::create_dir_all(self.directory.join(host).join("put")).expect("a root directory");
         let big: Vec<u8> = (0..5_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
-        fs::write(root.join("big"), big).expect("a big file");
-        let (root, log) = (root.display(), self.path(&format!("{host}.access")));
-        let config = format!(
-            "user root; daemon off; worker_processes 1; pid {root}/pid; error_log {root}.error.log info;
-             events {{ worker_connections 1024; }}
-             http {{
-               log_format short '$remote_addr \"$request\" $status xff=$http_x_forwarded_for xfp=$http_x_forwarded_proto fwd=$http_forwarded conn=$connection';
-               access_log {log} short; client_max_body_size 100m; keepalive_requests 100000; server_names_hash_bucket_size 128;
-               client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3;
-               uwsgi_temp_path {root}/t4; scgi_temp_path {root}/t5; {http}
-               server {{
-                 {server} root {root}; default_type text/plain;
-                 location = / {{ return 200 '{host}'; }}
-                 location = /post {{ return 200 'thanks'; }}
-                 location /put/ {{ dav_methods PUT DELETE; }}
-                 location /ws {{ proxy_pass http://127.0.0.1:8081; proxy_http_version 1.1;
-                   proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}
-               }}
-             }}"
+        let log = "$remote_addr \"$request\" $status xff=$http_x_forwarded_for xfp=$http_x_forwarded_proto \
+                   fwd=$http_forwarded conn=$connection";
+        let http =
+            format!("client_max_body_size 100m; keepalive_requests 100000; server_names_hash_bucket_size 128; {http}");
+        let server = format!(
+            "{server} default_type text/plain;
+             location = /post {{ return 200 'thanks'; }}
+             location /put/ {{ dav_methods PUT DELETE; }}
+             location /ws {{ proxy_pass http://127.0.0.1:8081; proxy_http_version 1.1;
+               proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}"
         );
-        let path = self.file(&format!("{host}.conf"), config);
-        let process = self.start(host, &["nginx", "-c", &path]);
-        self.wait_listening(host, "tcp", 80);
-        process
-    }
-
-    /// The requests in the log of `host` so far, one a line.
-    pub fn access(&self, host: &str) -> String {
-        self.read(&format!("{host}.access"))
-    }
-
-    /// Starts a name server on `host`, which says that who.test is at 192.0.2. and the last digit of the host's name.
-    pub fn dnsmasq(&self, host: &str) -> Process {
-        let record = format!("--host-record=who.test,192.0.2.{}", &host[1..]);
-        let words = [
-            "dnsmasq",
-            "--no-daemon",
-            "-C",
-            "/dev/null",
-            "--no-resolv",
-            "--no-hosts",
-            "--pid-file=",
-            "--user=root",
-            "--log-queries",
-            "--log-facility=-",
-            &record,
-        ];
-        let process = self.start(host, &words);
-        self.wait_listening(host, "udp", 53);
-        process
+        self.start_nginx(host, &big, log, &http, &server)
     }
 
     /// A TCP server on `host` that does `serve` with each connection, in a thread of its own.

@@ -12,7 +12,7 @@ use crate::servers::echo;
 
 #[test]
 fn bulk_goes_both_ways_by_several_connections() {
-    lab("streams::bulk_goes_both_ways_by_several_connections", &["nsenter", "iperf3"], |lab| {
+    lab("streams::bulk_goes_both_ways_by_several_connections", &["iperf3"], |lab| {
         let _server = lab.start("s1", &["iperf3", "-s"]);
         lab.wait_listening("s1", "tcp", 5201);
         let _proxy = lab.proxy(&["10.1.0.254:5201", &format!("{S1}:5201")]);
@@ -28,7 +28,7 @@ fn bulk_goes_both_ways_by_several_connections() {
 
 #[test]
 fn a_session_lasts_through_silence_reload_and_drain() {
-    lab("streams::a_session_lasts_through_silence_reload_and_drain", &["nsenter"], |lab| {
+    lab("streams::a_session_lasts_through_silence_reload_and_drain", &[], |lab| {
         lab.serve("s1", 2222, echo);
         lab.serve("s2", 2222, echo);
         let toml = |server: &str| {

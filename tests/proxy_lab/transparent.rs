@@ -2,7 +2,7 @@
 
 use crate::harness::{Lab, PROXY4, PROXY6, S1, lab, wait_until};
 
-const NEEDS: [&str; 6] = ["nsenter", "nginx", "curl", "dig", "dnsmasq", "nft"];
+const NEEDS: [&str; 5] = ["nginx", "curl", "dig", "dnsmasq", "nft"];
 
 /// The proxy, transparent, at port 80 by TCP and 53 by UDP, of each family.
 fn config(lab: &Lab) -> String {
