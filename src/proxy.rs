@@ -9,6 +9,8 @@
 //! ```
 //!
 //! - `event_loop`: one thread, and all that it does; there is one for each processor, and each listens for itself.
+//! - `orders`: what the main thread wants of it; `listening`: its sockets that listen; `token`: whom an event is for. They
+//!   are the same for [`datagram`]s, which have loops of their own.
 //! - `stream`: a connection; `flow`: one direction of it; `relay`: both.
 //! - [`plan`]: the configuration as the loops use it; [`select`]: the choice of a server; [`server`]: what all loops know
 //!   of one.
@@ -27,7 +29,9 @@ pub mod http;
 mod http_session;
 mod keepalive;
 mod listen;
+mod listening;
 mod memory;
+mod orders;
 pub mod plan;
 pub mod proxy_header;
 mod refusal;
@@ -38,21 +42,21 @@ pub mod shared;
 mod stream;
 mod supervise;
 pub mod tls;
+mod token;
 mod warm;
 mod wheel;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use mio::{Poll, Waker};
 use socket2::Socket;
 
 use access::AccessWriter;
 use check::Checker;
-use event_loop::{EventLoop, Order};
+use event_loop::EventLoop;
 use handover::{Named, Offer, Place, Taken, TakenOver};
+use orders::{Loop, Order};
 use plan::{Acceptors, Plan};
 use shared::{Shared, Trouble};
 
@@ -99,33 +103,6 @@ pub struct Prepared {
     remarks: Vec<String>,
     /// Another access log, or none any more, where that has changed.
     access: Option<Option<AccessWriter>>,
-}
-
-struct Loop {
-    orders: Sender<Order>,
-    waker: Waker,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Loop {
-    fn give(&self, order: Order) {
-        // One that has ended needs no orders.
-        let _ = self.orders.send(order);
-        let _ = self.waker.wake();
-    }
-
-    /// Has it ended?
-    fn is_over(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Waits until it has ended.
-    fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            // What went wrong has been said by the panic.
-            let _ = thread.join();
-        }
-    }
 }
 
 /// Whether the files that `config` names for the proxy are what they should be: certificates, keys, authorities. What
@@ -205,14 +182,13 @@ impl Proxy {
         let mut opened = Vec::new();
         self.datagrams.adopt(&self.shared, &self.plan, datagrams, self.access.as_ref()).map_err(os_error)?;
         for (index, sockets) in streams.into_iter().enumerate() {
-            let poll = Poll::new().map_err(os_error)?;
-            let waker = Waker::new(poll.registry(), event_loop::WAKER).map_err(os_error)?;
-            let (orders, receiver) = unbounded();
             let shared = Arc::clone(&self.shared);
-            let registry = poll.registry().try_clone().map_err(os_error)?;
-            let run = move || EventLoop::new(poll, registry, shared, receiver).run();
-            let thread = std::thread::Builder::new().name(format!("proxy {index}")).spawn(run).map_err(os_error)?;
-            let new = Loop { orders, waker, thread: Some(thread) };
+            let new = Loop::begin(format!("proxy {index}"), |poll, orders| {
+                let registry = poll.registry().try_clone()?;
+                // What a loop works with does not leave its thread.
+                Ok(move || EventLoop::new(poll, registry, shared, orders).run())
+            });
+            let new = new.map_err(os_error)?;
             new.give(Order::Record(self.access.as_ref().map(AccessWriter::recorder)));
             self.loops.push(new);
             opened.push(sockets);

@@ -28,8 +28,7 @@ struct head {
 	__u32 services_mask;
 	__u32 backends; /* the first chunk of backends */
 	__u32 backend_count;
-	__u32 end; /* how many chunks there are */
-	__u32 unused[2];
+	__u32 unused[3];
 	__u64 flow_key[2];  /* names flows */
 	__u32 opening;      /* how long flows are remembered, ticks */
 	__u32 established;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime};
 
-use mio::{Registry, Token};
+use mio::Registry;
 use slab::Slab;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -21,6 +21,7 @@ use super::proxy_header;
 use super::select::{Client, Tried, Why};
 use super::shared::{Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
+use super::token;
 use super::wheel::{Tick, Wheel};
 use crate::config::proxy::{Mode, ProxyHeader, source_of};
 use crate::os;
@@ -102,7 +103,7 @@ impl Core {
     pub(super) fn adopt(&mut self, stream: Stream) -> io::Result<usize> {
         let entry = self.streams.vacant_entry();
         let key = entry.key();
-        stream.register(&self.registry, Token(key << 1))?;
+        stream.register(&self.registry, token::of_stream(key))?;
         entry.insert(stream);
         Ok(key)
     }
@@ -258,12 +259,7 @@ impl Core {
             self.shared.tell(Trouble::Short(error.to_string()));
             return;
         }
-        // The first one tells; that others fail, too, is no news.
-        if server.blacklisted_for(self.now).is_none() {
-            let time = listener.settings.timeouts.blacklist;
-            self.shared.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
-            server.blacklist(time, self.now);
-        }
+        self.shared.leave_out(server, listener.settings.timeouts.blacklist, error, self.now);
     }
 }
 

@@ -29,15 +29,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll};
 use slab::Slab;
 use socket2::Socket;
 use tracing::error;
 
 use super::access::Recorder;
-use super::event_loop::{Order, WAKER};
-use super::plan::{Listener, Plan};
-use super::shared::{Shared, Trouble};
+use super::listening::{self, Listening};
+use super::orders::Order;
+use super::plan::Plan;
+use super::shared::Shared;
+use super::token::{self, Whose};
 use crate::os::{DATAGRAM_ROOM, Datagrams, MOST_DATAGRAMS};
 
 use client::Core;
@@ -52,21 +54,11 @@ const EVENTS: usize = 1024;
 /// How often a listener's socket is read before others get their turn.
 const ROUNDS: usize = 8;
 
-/// A listener's socket.
-struct Front {
-    socket: Socket,
-    listener: Arc<Listener>,
-    /// It is bound to all addresses of its family, and tells which one a datagram came to.
-    wildcard: bool,
-    /// Datagrams may wait.
-    ready: bool,
-}
-
 /// The loop.
 pub(super) struct DatagramLoop {
     poll: Poll,
     orders: Receiver<Order>,
-    fronts: Slab<Front>,
+    listeners: Slab<Listening>,
     batch: Datagrams,
     relay: Relay,
     /// How long clients may be silent.
@@ -89,7 +81,7 @@ impl DatagramLoop {
         Ok(DatagramLoop {
             poll,
             orders,
-            fronts: Slab::new(),
+            listeners: Slab::new(),
             batch: Datagrams::new(MOST_DATAGRAMS, DATAGRAM_ROOM),
             relay: Relay::new(core, recorder),
             idle: Duration::ZERO,
@@ -110,20 +102,21 @@ impl DatagramLoop {
             }
             self.relay.core.now = Instant::now();
             for event in &events {
-                let Token(token) = event.token();
-                if event.token() == WAKER {
-                    self.take_orders();
-                } else if token & 1 == 0 {
-                    self.relay.read_server(token >> 1, &self.fronts);
-                } else if let Some(front) = self.fronts.get_mut(token >> 1) {
-                    front.ready = true;
+                match token::whose(event.token()) {
+                    Whose::Stream(place) => self.relay.read_server(place, &self.listeners),
+                    Whose::Listener(key) => {
+                        if let Some(listening) = self.listeners.get_mut(key) {
+                            listening.ready = true;
+                        }
+                    }
+                    Whose::Waker => self.take_orders(),
                 }
             }
             for place in std::mem::take(&mut self.relay.again) {
-                self.relay.read_server(place, &self.fronts);
+                self.relay.read_server(place, &self.listeners);
             }
-            self.relay.flush(&self.fronts);
-            self.read_fronts();
+            self.relay.flush(&self.listeners);
+            self.read_listeners();
             self.relay.expire(self.idle);
             if let Some(recorder) = &mut self.relay.recorder {
                 recorder.flush();
@@ -136,26 +129,26 @@ impl DatagramLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let waiting = |(_, front): (usize, &Front)| front.ready;
-        if !self.relay.again.is_empty() || self.fronts.iter().any(waiting) {
+        let waiting = |(_, listening): (usize, &Listening)| listening.ready;
+        if !self.relay.again.is_empty() || self.listeners.iter().any(waiting) {
             return Some(Duration::ZERO);
         }
         self.relay.next_end(self.idle).map(|end| end.saturating_duration_since(Instant::now()))
     }
 
     /// Reads what waits from clients, a few batches of each listener.
-    fn read_fronts(&mut self) {
-        for (key, front) in &mut self.fronts {
+    fn read_listeners(&mut self) {
+        for (key, listening) in &mut self.listeners {
             for _ in 0..ROUNDS {
-                if !front.ready {
+                if !listening.ready {
                     break;
                 }
-                match self.batch.receive(&front.socket, 0, MOST_DATAGRAMS) {
+                match self.batch.receive(&listening.socket, 0, MOST_DATAGRAMS) {
                     Ok(count) => {
-                        front.ready = count == MOST_DATAGRAMS;
-                        self.relay.deliver(key, front, &self.batch, count);
+                        listening.ready = count == MOST_DATAGRAMS;
+                        self.relay.deliver(key, listening, &self.batch, count);
                     }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => front.ready = false,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => listening.ready = false,
                     // Of an answer that a client did not want.
                     Err(_) => {}
                 }
@@ -178,15 +171,9 @@ impl DatagramLoop {
     /// are still there.
     fn adopt(&mut self, plan: &Plan, sockets: Vec<(usize, Socket)>) {
         self.idle = plan.settings.timeouts.udp;
-        let places: Vec<usize> = self.fronts.iter().map(|(key, _)| key).collect();
-        for key in places {
-            match plan.listener(&self.fronts[key].listener.config) {
-                Some(listener) => self.fronts[key].listener = Arc::clone(listener),
-                None => {
-                    self.fronts.remove(key);
-                    self.relay.end_those(|client| client.key.front == key);
-                }
-            }
+        for key in listening::renew(&mut self.listeners, plan) {
+            self.listeners.remove(key);
+            self.relay.end_those(|client| client.key.listening == key);
         }
         self.relay.end_those(|client| {
             let id = client.link.target.server.id;
@@ -196,33 +183,17 @@ impl DatagramLoop {
         if self.relay.draining {
             return;
         }
-        for (index, socket) in sockets {
-            let Some(listener) = plan.listeners.get(index) else { continue };
-            let entry = self.fronts.vacant_entry();
-            let token = Token(entry.key() << 1 | 1);
-            let registered =
-                self.poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);
-            match registered {
-                Ok(()) => {
-                    let wildcard = listen::is_wildcard(listener);
-                    entry.insert(Front { socket, listener: Arc::clone(listener), wildcard, ready: true });
-                }
-                Err(e) => {
-                    let what = format!("{}: {e}", listener.config.setting());
-                    self.relay.core.shared.tell(Trouble::Short(what));
-                }
-            }
-        }
+        listening::add(&mut self.listeners, plan, sockets, self.poll.registry(), &self.relay.core.shared);
     }
 
     /// Takes nothing more from clients; what their servers answer still goes to them.
     fn drain(&mut self) {
         // What waits there has been taken by the kernel already, and nobody else may come for it.
-        self.read_fronts();
+        self.read_listeners();
         self.relay.draining = true;
-        for (_, front) in &mut self.fronts {
-            front.ready = false;
-            let _ = self.poll.registry().deregister(&mut SourceFd(&front.socket.as_raw_fd()));
+        for (_, listening) in &mut self.listeners {
+            listening.ready = false;
+            let _ = self.poll.registry().deregister(&mut SourceFd(&listening.socket.as_raw_fd()));
         }
     }
 }

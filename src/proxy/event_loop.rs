@@ -1,5 +1,7 @@
 //! One event loop: accepts, and carries its sessions' bytes, in one thread. A connection stays in the loop that accepted it.
 
+mod session;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,29 +9,28 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use mio::event::Event;
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Poll, Registry};
 use slab::Slab;
 use socket2::Socket;
-use std::os::fd::AsRawFd;
 use tracing::error;
 
-use super::access::{End, Recorder};
+pub(super) use session::Session;
+
+use super::access::End;
 use super::core::{Birth, Core, Peer};
 use super::greeting::Greeting;
-use super::h2_session::H2;
 use super::http_session::{Http, Pool};
+use super::listening::{self, Listening};
+use super::orders::Order;
 use super::plan::{Listener, Plan};
-use super::relay::{Fate, Relay};
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
 use super::tls::Scratch;
+use super::token::{self, Whose};
 use super::wheel::{Entry, TICK, Tick, Wheel, ticks};
 use crate::os;
 
-/// Who has something for the loop to do.
-pub(super) const WAKER: Token = Token(usize::MAX);
 /// Events that are taken in at a time.
 const EVENTS: usize = 1024;
 /// So many at a time are a crowd.
@@ -43,26 +44,6 @@ const SWEEP: Tick = 10;
 /// How long accepting pauses when there is no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the main thread wants of a loop.
-pub(super) enum Order {
-    /// Another snapshot, with sockets for the listeners that are new in it, by their places.
-    Plan(Arc<Plan>, Vec<(usize, Socket)>),
-    /// Lines of the access log go there from now on.
-    Record(Option<Recorder>),
-    /// Accept no more, end as soon as all sessions have.
-    Drain,
-    /// End.
-    Stop,
-}
-
-/// A session of a kind.
-pub(super) enum Session {
-    Greeting(Box<Greeting>),
-    Relay(Box<Relay>),
-    Http(Box<Http>),
-    H2(Box<H2>),
-}
-
 /// A session and its place on the wheel.
 struct Place {
     serial: u64,
@@ -70,13 +51,6 @@ struct Place {
     armed: Tick,
     /// `None` while it is at work.
     session: Option<Session>,
-}
-
-pub(super) struct Listening {
-    socket: Socket,
-    pub(super) listener: Arc<Listener>,
-    /// Connections may wait.
-    ready: bool,
 }
 
 /// The loop.
@@ -246,17 +220,16 @@ impl EventLoop {
     }
 
     fn handle(&mut self, event: &Event) {
-        let Token(token) = event.token();
-        if event.token() == WAKER {
-            return self.take_orders();
-        }
-        let key = token >> 1;
-        if token & 1 == 1 {
-            if let Some(listening) = self.listeners.get_mut(key) {
-                listening.ready = true;
+        let key = match token::whose(event.token()) {
+            Whose::Stream(key) => key,
+            Whose::Listener(key) => {
+                if let Some(listening) = self.listeners.get_mut(key) {
+                    listening.ready = true;
+                }
+                return;
             }
-            return;
-        }
+            Whose::Waker => return self.take_orders(),
+        };
         let Some(stream) = self.core.streams.get_mut(key) else { return };
         stream.note(event);
         match stream.owner {
@@ -401,29 +374,10 @@ impl EventLoop {
         let mut gone = Vec::new();
         self.core.pool.keep(&serials, &mut gone);
         gone.into_iter().for_each(|key| self.core.close(key));
-        let places: Vec<usize> = self.listeners.iter().map(|(key, _)| key).collect();
-        for key in places {
-            match plan.listener(&self.listeners[key].listener.config) {
-                Some(listener) => {
-                    listener.prepare(&self.listeners[key].socket);
-                    self.listeners[key].listener = Arc::clone(listener);
-                }
-                None => self.close_listener(key),
-            }
+        for key in listening::renew(&mut self.listeners, plan) {
+            self.close_listener(key);
         }
-        for (index, socket) in sockets {
-            let Some(listener) = plan.listeners.get(index) else { continue };
-            listener.prepare(&socket);
-            let entry = self.listeners.vacant_entry();
-            let token = Token(entry.key() << 1 | 1);
-            let registered = self.core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);
-            match registered {
-                Ok(()) => {
-                    entry.insert(Listening { socket, listener: Arc::clone(listener), ready: true });
-                }
-                Err(e) => self.core.shared.tell(Trouble::Short(format!("{}: {e}", listener.config.setting()))),
-            }
-        }
+        listening::add(&mut self.listeners, plan, sockets, &self.core.registry, &self.core.shared);
     }
 
     /// Those that wait there have been promised to be served.
@@ -449,52 +403,6 @@ impl EventLoop {
         let places: Vec<usize> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in places {
             self.run_session(key, None);
-        }
-    }
-}
-
-impl Session {
-    /// Does what it can; `None`: it is over.
-    pub(super) fn ready(self, core: &mut Core, key: usize, side: Option<Side>) -> Option<Session> {
-        match self {
-            Session::Http(http) => http.ready(core, side),
-            Session::H2(h2) => h2.ready(core),
-            Session::Greeting(greeting) => greeting.ready(core, key),
-            Session::Relay(mut relay) => match relay.ready(core, side) {
-                Fate::Lives => Some(Session::Relay(relay)),
-                Fate::Over => None,
-            },
-        }
-    }
-
-    pub(super) fn look(self, core: &mut Core, key: usize) -> Option<Session> {
-        match self {
-            Session::Http(http) => http.look(core),
-            Session::H2(h2) => h2.look(core),
-            Session::Greeting(greeting) => greeting.look(core, key),
-            Session::Relay(mut relay) => match relay.look(core) {
-                Fate::Lives => Some(Session::Relay(relay)),
-                Fate::Over => None,
-            },
-        }
-    }
-
-    pub(super) fn deadline(&self, core: &Core) -> Tick {
-        match self {
-            Session::Greeting(greeting) => greeting.deadline(core),
-            Session::Relay(relay) => relay.deadline(core),
-            Session::Http(http) => http.deadline(core),
-            Session::H2(h2) => h2.deadline(core),
-        }
-    }
-
-    /// It has to end, now.
-    fn cut(self, core: &mut Core) {
-        match self {
-            Session::Greeting(greeting) => greeting.cut(core),
-            Session::Relay(mut relay) => relay.cut(core),
-            Session::Http(http) => http.cut(core),
-            Session::H2(h2) => h2.cut(core),
         }
     }
 }

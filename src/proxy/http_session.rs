@@ -31,8 +31,6 @@ use super::wheel::{Tick, ticks};
 
 /// How long what a client still sends is read after it has got an answer.
 const LINGER: Duration = Duration::from_secs(2);
-/// A body of so many bytes is sent together with its head.
-const TOGETHER: usize = 16 * 1024;
 
 /// What the client's connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,10 +265,8 @@ impl Http {
                 if !core.streams[self.client].shut() {
                     return Ok(false);
                 }
-                let mut scratch = std::mem::take(&mut core.supplies.scratch);
-                let received = core.streams[self.client].read(&mut scratch, &mut core.supplies.tls);
-                core.supplies.scratch = scratch;
-                match received {
+                let supplies = &mut core.supplies;
+                match core.streams[self.client].read(&mut supplies.scratch, &mut supplies.tls) {
                     Received::Bytes(_) => Ok(true),
                     Received::Nothing => Ok(false),
                     Received::End | Received::Broken => Err(After::Over),

@@ -11,7 +11,7 @@ use socket2::{SockAddr, Socket};
 use super::select::{Choice, Client, Selector, Servers, Tried, View, Why};
 use super::server::Server;
 use super::tls::{Acceptor, Connector};
-use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig};
+use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig, TransportProtocol};
 use crate::config::{BackendConfig, Balance, Config};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::acl::Acl;
@@ -376,7 +376,7 @@ impl Listener {
 
     /// Sets on a socket that listens what connections have from it.
     pub(super) fn prepare(&self, socket: &Socket) {
-        if self.is_unix() {
+        if self.is_unix() || self.config.transport != TransportProtocol::Tcp {
             return;
         }
         // Without these it is slower, and serves.

@@ -1,6 +1,7 @@
 //! What all event loops have in common, and what they tell the main thread.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -99,6 +100,15 @@ impl Shared {
     /// Tells the main thread, unless it has enough to read.
     pub fn tell(&self, trouble: Trouble) {
         let _ = self.trouble.try_send(trouble);
+    }
+
+    /// Leaves out `server`, which has failed by `error`, for `time` from `now` on, and tells the main thread.
+    pub fn leave_out(&self, server: &Server, time: Duration, error: &io::Error, now: Instant) {
+        // The first one tells; that others fail, too, is no news.
+        if server.blacklisted_for(now).is_none() {
+            self.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
+            server.blacklist(time, now);
+        }
     }
 
     /// Connections of clients that there are.

@@ -1,21 +1,25 @@
 //! One connection, a client's or one to a server: its socket, what is known of its readiness, TLS if it has that.
 
+mod secure;
+mod splice;
+mod standing;
+
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Registry, Token};
-use rustls::ServerConfig;
 use socket2::{Socket, TcpKeepalive};
 
+pub(super) use secure::Handshake;
+
 use super::memory::Memory;
-use super::tls::{self, Connector, Scratch, TlsSide};
-use crate::os::{self, Pipe, SHORT_READ_IS_ALL, STREAM_INTEREST};
+use super::tls::{self, Scratch, TlsSide};
+use crate::os::{self, SHORT_READ_IS_ALL, STREAM_INTEREST};
 
 /// Whose a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +39,6 @@ pub(super) enum Owner {
 pub(super) enum Side {
     Client,
     Server,
-}
-
-/// How a TLS handshake stands.
-#[derive(Debug)]
-pub(super) enum Handshake {
-    Waits,
-    Done,
-    Failed,
 }
 
 /// What reading has brought.
@@ -112,9 +108,18 @@ enum Delays {
 impl Stream {
     /// `unix`: it is a Unix socket.
     pub(super) fn new(socket: Socket, owner: Owner, unix: bool) -> Stream {
-        let stops = unix || !SHORT_READ_IS_ALL;
+        Stream { stops: unix || !SHORT_READ_IS_ALL, ..Stream::over(Transport::Socket(socket), owner) }
+    }
+
+    /// A request within another connection.
+    pub(super) fn of_memory(memory: &Rc<RefCell<Memory>>, owner: Owner) -> Stream {
+        let transport = Transport::Memory(Rc::clone(memory));
+        Stream { readable: true, writable: true, ..Stream::over(transport, owner) }
+    }
+
+    fn over(transport: Transport, owner: Owner) -> Stream {
         Stream {
-            transport: Transport::Socket(socket),
+            transport,
             owner,
             fresh: false,
             owes_ack: false,
@@ -122,34 +127,11 @@ impl Stream {
             writable: false,
             closing: false,
             failed: false,
-            stops,
-            ended: false,
-            reset: false,
-            gone: false,
-            kept_alive: false,
-            tls: None,
-            joins_acks: false,
-            delays: Delays::AsItIs,
-        }
-    }
-
-    /// A request within another connection.
-    pub(super) fn of_memory(memory: &Rc<RefCell<Memory>>, owner: Owner) -> Stream {
-        let transport = Transport::Memory(Rc::clone(memory));
-        Stream {
-            transport,
-            owner,
-            fresh: false,
-            owes_ack: false,
-            readable: true,
-            writable: true,
-            closing: false,
-            failed: false,
             stops: false,
             ended: false,
             reset: false,
             gone: false,
-            kept_alive: true,
+            kept_alive: false,
             tls: None,
             joins_acks: false,
             delays: Delays::AsItIs,
@@ -331,69 +313,18 @@ impl Stream {
         }
     }
 
-    /// Writes what is held back; is all of it gone?
+    /// Writes to the socket itself, in front of TLS.
     ///
     /// # Errors
-    /// The connection is broken.
-    pub(super) fn flush(&mut self) -> io::Result<bool> {
-        let (Some(tls), Transport::Socket(socket)) = (&mut self.tls, &mut self.transport) else { return Ok(true) };
-        if tls.wants_write() {
-            if !self.writable {
-                return Ok(false);
-            }
-            let flushed = tls.flush(socket);
-            self.writable = self.noting(flushed)?;
-        }
-        Ok(!self.tls.as_ref().is_some_and(|tls| tls.wants_write()))
-    }
-
-    /// Is something that was written still to be sent, for want of room?
-    pub(super) fn holds_back(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    /// As send(2).
+    pub(super) fn write_raw(&self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(mut socket) = self.socket() else { return Ok(0) };
+        socket.write(bytes)
     }
 
     /// Are its bytes those of the socket?
     pub(super) fn is_plain(&self) -> bool {
         self.tls.is_none() && self.socket().is_some()
-    }
-
-    /// Moves up to `most` bytes from the socket into the empty `pipe`.
-    pub(super) fn splice_to(&mut self, pipe: &Pipe, most: usize) -> Received {
-        if !self.readable {
-            return Received::Nothing;
-        }
-        let Some(socket) = self.socket() else { return Received::Nothing };
-        match pipe.fill(socket, most) {
-            Ok(0) if self.reset => Received::Broken,
-            Ok(0) => Received::End,
-            Ok(n) => Received::Bytes(n),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                Received::Nothing
-            }
-            Err(_) => {
-                self.gone = true;
-                Received::Broken
-            }
-        }
-    }
-
-    /// Moves up to `most` bytes from `pipe` to the socket; 0: there is no room.
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub(super) fn splice_from(&mut self, pipe: &Pipe, most: usize) -> io::Result<usize> {
-        if !self.writable {
-            return Ok(0);
-        }
-        let Some(socket) = self.socket() else { return Ok(0) };
-        match pipe.drain(socket, most, false) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.writable = false;
-                Ok(0)
-            }
-            other => self.noting(other),
-        }
     }
 
     /// Sends no more, once all that was written is gone. `false`: the end could not be told yet; then it has to be called
@@ -442,123 +373,5 @@ impl Stream {
         let asks = !std::mem::replace(&mut self.kept_alive, true) && !after.is_zero();
         let socket = self.socket().filter(|_| asks);
         let _ = socket.map(|socket| socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(after)));
-    }
-
-    /// Reads what waits and leaves it there (recv(2), MSG_PEEK).
-    ///
-    /// # Errors
-    /// As recv(2).
-    pub(super) fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
-        let Some(socket) = self.socket() else { return Ok(0) };
-        nix::sys::socket::recv(socket.as_raw_fd(), into, nix::sys::socket::MsgFlags::MSG_PEEK).map_err(Into::into)
-    }
-
-    /// Takes off what was peeked at: as much as `bytes` has room for.
-    ///
-    /// # Errors
-    /// As recv(2).
-    pub(super) fn skip(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let Some(mut socket) = self.socket() else { return Ok(()) };
-        socket.read_exact(bytes)
-    }
-
-    /// Is there nothing to read, and will there be an event when that changes?
-    pub(super) fn is_quiet(&mut self) -> bool {
-        if self.readable && self.stops && self.tls.is_none() {
-            // That there is nothing more has not shown yet.
-            self.readable = !self.peek(&mut [0]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
-        }
-        !self.readable && !self.closing
-    }
-
-    /// Has the peer neither ended nor reset it?
-    pub(super) fn is_alive(&self) -> bool {
-        match self.peek(&mut [0]) {
-            Ok(bytes) => bytes > 0,
-            Err(e) => e.kind() == io::ErrorKind::WouldBlock,
-        }
-    }
-
-    /// Has the peer ended?
-    pub(super) fn has_ended(&self) -> bool {
-        self.closing
-    }
-
-    /// Writes to the socket itself, in front of TLS.
-    ///
-    /// # Errors
-    /// As send(2).
-    pub(super) fn write_raw(&self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(mut socket) = self.socket() else { return Ok(0) };
-        socket.write(bytes)
-    }
-
-    /// Bytes that were written and that the peer's system has not acknowledged; none, if it is gone.
-    pub(super) fn undelivered(&self) -> usize {
-        match self.socket() {
-            Some(socket) if !self.gone => os::unacknowledged(socket).unwrap_or(0),
-            _ => 0,
-        }
-    }
-
-    /// From here on its bytes are those of a TLS connection with a client.
-    ///
-    /// # Errors
-    /// The settings contradict themselves.
-    pub(super) fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> io::Result<()> {
-        self.tls = Some(Box::new(TlsSide::accept(Arc::clone(config))?));
-        Ok(())
-    }
-
-    /// From here on its bytes are those of a TLS connection to the server `host`.
-    ///
-    /// # Errors
-    /// Nothing that a certificate could be for is known of the server.
-    pub(super) fn start_tls(&mut self, connector: &Connector, host: &str) -> io::Result<()> {
-        let side = connector.connect(host).map_err(|failure| io::Error::other(failure.message))?;
-        self.tls = Some(Box::new(side));
-        Ok(())
-    }
-
-    /// Is its TLS handshake still going on?
-    pub(super) fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
-    }
-
-    /// TLS, if it has that.
-    pub(super) fn tls(&self) -> Option<&TlsSide> {
-        self.tls.as_deref()
-    }
-
-    /// Goes on with the TLS handshake. What a client sends behind it is read by that, and left for [`Stream::read`].
-    pub(super) fn handshake(&mut self, scratch: &mut Scratch) -> Handshake {
-        let (Some(tls), Transport::Socket(socket)) = (&mut self.tls, &mut self.transport) else {
-            return Handshake::Done;
-        };
-        if self.writable && tls.flush(socket).is_err() {
-            return Handshake::Failed;
-        }
-        while tls.is_handshaking() {
-            if !self.readable {
-                return Handshake::Waits;
-            }
-            match tls.receive(socket, scratch, &mut []) {
-                Ok(tls::Received::Plain(_)) => {}
-                Ok(tls::Received::Blocked) => self.readable = false,
-                Ok(tls::Received::Closed | tls::Received::Truncated) | Err(_) => return Handshake::Failed,
-            }
-        }
-        // What came behind it is there, and not told again.
-        self.readable = true;
-        Handshake::Done
-    }
-
-    /// What became of a connection that was being made.
-    ///
-    /// # Errors
-    /// It failed.
-    pub(super) fn connected(&self) -> io::Result<()> {
-        let Some(socket) = self.socket().filter(|_| self.failed) else { return Ok(()) };
-        socket.take_error()?.map_or(Ok(()), Err)
     }
 }

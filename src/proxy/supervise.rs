@@ -12,8 +12,8 @@ use tracing::{info, warn};
 
 use super::Proxy;
 use super::check::{Checked, Checker};
-use super::event_loop::Order;
 use super::handover::{self, Named, Offer, Place, Taken, TakenOver};
+use super::orders::Order;
 use super::plan::Plan;
 use super::server::Wanted;
 use super::shared::Trouble;

@@ -7,74 +7,45 @@ disturbs the machine disturbs all; the medians and their ratios count, not a sin
 
 import argparse
 import dataclasses
-import os
-import pathlib
 import sys
-import time
 
 import frames
 import lab
 import machine
 import report
+import rounds
 import rows
-from measure import Bench, say
+from measure import Bench
 
 
 def main():
     """Measures all, prints the report, writes it if asked."""
     options = arguments()
-    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
-    cpus = sorted(os.sched_getaffinity(0))
-    generator = frames.Generator(options.blast, cpus[0])
-    bench = Bench(options, generator, load_cpu=cpus[0], balancer_cpu=cpus[-1])
+    load_cpu, balancer_cpu = rounds.begin()
+    generator = frames.Generator(options.blast, load_cpu)
+    bench = Bench(options, generator, load_cpu=load_cpu, balancer_cpu=balancer_cpu)
     chosen = list(chosen_metrics(options))
-    for metric in chosen:
-        for row in metric.rows:
-            absent = machine.missing([*metric.needs, *(["pen"] if row is rows.PEN else [])])
-            if absent:
-                bench.skip(metric, row, "package " + ", ".join(absent))
-    begin = time.monotonic()
+    bench.skip_absent(chosen)
     with machine.raised_autogroup():
         lab.up()
         bench.prepare()
-        for number in range(options.rounds):
-            for metric in chosen:
-                turn = number % len(metric.rows)
-                for row in metric.rows[turn:] + metric.rows[:turn]:
-                    bench.measure(metric, row, number)
-    say(f"measured in {(time.monotonic() - begin) / 60:.1f} minutes")
-    text, chart = report.of_dsr(bench, chosen, options)
-    print(text)
-    if options.write:
-        folder = pathlib.Path(lab.ROOT, "docs", "bench")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "dsr.md").write_text(text + "\n")
-        (folder / "dsr.svg").write_text(chart)
-        say(f"written: {folder / 'dsr.md'}, {folder / 'dsr.svg'}")
+        bench.measure_all(chosen)
+    rounds.publish("dsr", *report.of_dsr(bench, chosen, options), options)
     return 1 if bench.broken else 0
 
 
 def arguments():
     """The command line."""
-    names = [row.name.replace(" ", "-") for row in rows.ALL]
     parser = argparse.ArgumentParser(prog="scripts/bench dsr", description=__doc__.split("\n\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; each measures every row (default 3)")
-    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement (default 2)")
-    parser.add_argument("--quick", action="store_true", help="1 round of 1 second: shows that it works, no more")
+    rounds.add_options(parser, "dsr", "row")
     parser.add_argument("--only", action="append", metavar="METRIC",
                         choices=sorted({m.kind for m in rows.METRICS} | {m.key for m in rows.METRICS}),
                         help="only these metrics, by kind or name (repeatable): %(choices)s")
-    parser.add_argument("--row", action="append", metavar="ROW", choices=names,
+    parser.add_argument("--row", action="append", metavar="ROW", choices=list(map(rounds.hyphened, rows.ALL)),
                         help="only these rows (repeatable): %(choices)s")
-    parser.add_argument("--write", action="store_true", help="write docs/bench/dsr.md and dsr.svg")
     parser.add_argument("--pen-dsr", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--blast", required=True, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds = 1, 1
-    if not (1 <= options.rounds <= 100 and 1 <= options.seconds <= 60):
-        parser.error("--rounds 1 to 100, --seconds 1 to 60")
-    return options
+    return rounds.parse(parser)
 
 
 def chosen_metrics(options):
@@ -82,7 +53,7 @@ def chosen_metrics(options):
     for metric in rows.METRICS:
         if options.only and not {metric.kind, metric.key} & set(options.only):
             continue
-        wanted = tuple(row for row in metric.rows if not options.row or row.name.replace(" ", "-") in options.row)
+        wanted = tuple(row for row in metric.rows if not options.row or rounds.hyphened(row) in options.row)
         if wanted:
             yield dataclasses.replace(metric, rows=wanted)
 

@@ -11,28 +11,22 @@ import time
 import frames
 import lab
 import load
+import rounds
 import rows
+from rounds import CannotRun, say
 
 XDP_PATIENCE = 5.0  # seconds until a smallest program is attached
 CRASHES = (101,)  # exit status of a panic; a signal is negative
 
 
-class CannotRun(Exception):
-    """The row's program says that it can't run here: its last line."""
-
-
-class Bench:
-    """The samples so far: (key of the metric, name of the row) -> round -> one dict of figures."""
+class Bench(rounds.Samples):
+    """The samples of scripts/bench dsr."""
 
     def __init__(self, options, generator, load_cpu, balancer_cpu):
-        self.options = options
+        super().__init__(options)
         self.generator = generator
         self.load_cpu = load_cpu
         self.balancer_cpu = balancer_cpu
-        self.samples = {}
-        # (key of the metric, name of the row) -> why
-        self.skipped = {}
-        self.broken = False
         self.settings = None
 
     def prepare(self):
@@ -42,30 +36,20 @@ class Bench:
         if self.generator.why_not:
             say(f"small frames come from a packet socket, at a fraction of the rate: {self.generator.why_not}")
 
-    def skip(self, metric, row, why):
-        """The row goes without this metric."""
-        self.skipped[metric.key, row.name] = why
-        say(f"{metric.title}: {row.name}: skipped: {why}")
+    def has_enough(self, metric, row, earlier, number):
+        """pen with offloads on: once is enough, as each attempt waits for connections that don't come about."""
+        if row is not rows.PEN or not metric.offloads or metric.kind not in ("tcp", "http"):
+            return False
+        return any(not any(sample.values()) for sample in earlier.values())
 
-    def measure(self, metric, row, number):
-        """One sample, unless the row is known to have none."""
-        earlier = self.samples.setdefault((metric.key, row.name), {})
-        if (metric.key, row.name) in self.skipped or carries_nothing(metric, row, earlier):
-            return
+    def sample(self, metric, row):
+        """The metric's load, through the row's balancer."""
         self.set_up(metric.kind, metric.offloads)
-        try:
-            if metric.kind in ("frames", "near"):
-                sample = self.frames(metric.kind, row)
-            elif metric.kind == "tcp":
-                sample = self.tcp(row)
-            else:
-                sample = self.http(row, metric.connections)
-        except CannotRun as why:
-            self.skip(metric, row, str(why))
-            return
-        earlier[number] = sample
-        figures = ", ".join(f"{name} {value:,.0f}" for name, value in sample.items())
-        say(f"round {number + 1}: {metric.title}: {row.name}: {figures}")
+        if metric.kind in ("frames", "near"):
+            return self.frames(metric.kind, row)
+        if metric.kind == "tcp":
+            return self.tcp(row)
+        return self.http(row, metric.connections)
 
     def set_up(self, kind, offloads):
         """Offloads, and GRO where the generator of small frames needs it, when they are not so already."""
@@ -187,18 +171,6 @@ class Bench:
             raise CannotRun("other end of the cable: " + (last_line(program.said()) or "no program within seconds"))
 
 
-def carries_nothing(metric, row, earlier):
-    """pen with offloads on: once is enough, as each attempt waits for connections that don't come about."""
-    if row is not rows.PEN or not metric.offloads or metric.kind not in ("tcp", "http"):
-        return False
-    return any(not any(sample.values()) for sample in earlier.values())
-
-
 def last_line(text):
     """The last line that says something."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def say(text):
-    """Progress goes to standard error; standard output is the report."""
-    print(text, file=sys.stderr, flush=True)

@@ -6,7 +6,6 @@ another one. Every round measures every candidate of a metric one after the othe
 
 import argparse
 import dataclasses
-import os
 import pathlib
 import sys
 import tempfile
@@ -14,55 +13,37 @@ import time
 
 import cables
 import candidates
-import lab
 import machine
 import proxy_load
 import proxy_metrics
 import proxy_profile
 import proxy_report
-from measure import say
+import rounds
 from proxy_measure import Bench
+from rounds import hyphened
 
 
 def main():
     """Measures all, prints the report, writes it if asked."""
     options = arguments()
-    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
-    cpus = sorted(os.sched_getaffinity(0))
+    load_cpu, proxy_cpu = rounds.begin()
     chosen = list(chosen_metrics(options))
-    begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as name, machine.raised_autogroup():
         directory = pathlib.Path(name)
         directory.chmod(0o755)  # workers may be other users
-        bench = Bench(options, directory, load_cpu=cpus[0], proxy_cpu=cpus[-1])
-        for metric in chosen:
-            for row in metric.rows:
-                absent = machine.missing([*metric.needs, *([row.program] if row.program else [])])
-                if absent:
-                    bench.skip(metric, row, "package " + ", ".join(absent))
+        bench = Bench(options, directory, load_cpu=load_cpu, proxy_cpu=proxy_cpu)
+        bench.skip_absent(chosen)
         cables.up()
         proxy_load.prepare(directory)
-        pages, rest = proxy_load.servers(directory, cpus[0])
+        pages, rest = proxy_load.servers(directory, load_cpu)
         with pages, rest:
             while "ready" not in rest.said() and rest.alive():
                 time.sleep(0.05)
             if options.profile:
                 proxy_profile.profile(bench, chosen, options.ours)
                 return 0
-            for number in range(options.rounds):
-                for metric in chosen:
-                    turn = number % len(metric.rows)
-                    for row in metric.rows[turn:] + metric.rows[:turn]:
-                        bench.measure(metric, row, number)
-    say(f"measured in {(time.monotonic() - begin) / 60:.1f} minutes")
-    text, chart = proxy_report.of_proxy(bench, chosen, options)
-    print(text)
-    if options.write:
-        folder = pathlib.Path(lab.ROOT, "docs", "bench")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "proxy.md").write_text(text + "\n")
-        (folder / "proxy.svg").write_text(chart)
-        say(f"written: {folder / 'proxy.md'}, {folder / 'proxy.svg'}")
+            bench.measure_all(chosen)
+    rounds.publish("proxy", *proxy_report.of_proxy(bench, chosen, options), options)
     return 1 if bench.broken else 0
 
 
@@ -70,9 +51,7 @@ def arguments():
     """The command line."""
     known = [candidates.DIRECT, candidates.HAPROXY, candidates.HAPROXY_SPLICE, candidates.NGINX, candidates.PEN]
     parser = argparse.ArgumentParser(prog="scripts/bench proxy", description=__doc__.split("\n\n", maxsplit=1)[0])
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; each measures every candidate (default 3)")
-    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement (default 2)")
-    parser.add_argument("--quick", action="store_true", help="1 round of 1 second: shows that it works, no more")
+    rounds.add_options(parser, "proxy", "candidate")
     parser.add_argument("--only", action="append", metavar="METRIC", choices=[m.key for m in proxy_metrics.METRICS],
                         help="only these metrics (repeatable): %(choices)s")
     parser.add_argument("--candidates", type=lambda text: text.split(","), metavar="NAME,...",
@@ -81,13 +60,8 @@ def arguments():
                         help="one more candidate for plain TCP, its addresses given as {listen} and {server}")
     parser.add_argument("--profile", action="store_true",
                         help="instead: where pen-dsr's time goes (perf), and its system calls per unit (strace)")
-    parser.add_argument("--write", action="store_true", help="write docs/bench/proxy.md and proxy.svg")
     parser.add_argument("--pen-dsr", required=True, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds = 1, 1
-    if not (1 <= options.rounds <= 100 and 1 <= options.seconds <= 60):
-        parser.error("--rounds 1 to 100, --seconds 1 to 60")
+    options = rounds.parse(parser)
     options.extras = []
     for text in options.extra:
         name, equals, template = text.partition("=")
@@ -113,11 +87,6 @@ def chosen_metrics(options):
                      and (not options.candidates or hyphened(row) in options.candidates))
         if rows:
             yield dataclasses.replace(metric, rows=rows)
-
-
-def hyphened(row):
-    """A candidate's name as a word of the command line."""
-    return row.name.replace(" ", "-")
 
 
 if __name__ == "__main__":

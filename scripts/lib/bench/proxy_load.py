@@ -11,6 +11,7 @@ import cables
 import candidates
 import lab
 import load
+from rounds import CannotRun
 
 TRAFFIC = str(pathlib.Path(__file__).with_name("traffic.py"))
 PAGE_BYTES = 128
@@ -45,7 +46,7 @@ Groups = X25519:P-256
 """
 
 
-class NoLoad(Exception):
+class NoLoad(CannotRun):
     """The load did not come about, and why."""
 
 

@@ -11,58 +11,40 @@ import candidates
 import lab
 import processes
 import proxy_load
-from measure import last_line, say
+import rounds
+from measure import last_line
+from rounds import CannotRun, say
 
 START_PATIENCE = 5.0  # seconds until it listens
 STOP_PATIENCE = 0.5  # seconds that it has for ending by itself
 TARGET = f"{cables.PROXY_ADDRESS}:{candidates.PORT}"
 
 
-class CannotRun(Exception):
-    """The proxy does not do this here, and why."""
+class Bench(rounds.Samples):
+    """The samples of scripts/bench proxy, and what was seen while they were taken."""
 
-
-class Bench:
-    """The samples so far: (key of the metric, name of the candidate) -> round -> one dict of figures."""
+    digits = 2
 
     def __init__(self, options, directory, load_cpu, proxy_cpu):
-        self.options = options
+        super().__init__(options)
         self.directory = directory
         self.load_cpu = load_cpu
         self.proxy_cpu = proxy_cpu
         self.load = proxy_load.Load(directory, load_cpu)
-        self.samples = {}
-        # (key of the metric, name of the candidate) -> why
-        self.skipped = {}
         # name of the candidate -> what TLS agrees on
         self.agreed = {}
         # name of the candidate -> what Load.seen says of its HTTP
         self.seen = {}
         # (name of the candidate, title of the metric) -> requests that failed
         self.errors = {}
-        self.broken = False
 
-    def skip(self, metric, row, why):
-        """The candidate goes without this metric."""
-        self.skipped[metric.key, row.name] = why
-        say(f"{metric.title}: {row.name}: skipped: {why}")
+    def has_enough(self, metric, row, earlier, number):
+        """Some metrics take long."""
+        return metric.rounds is not None and number >= metric.rounds
 
-    def measure(self, metric, row, number):
-        """One sample, unless the candidate is known to have none."""
-        earlier = self.samples.setdefault((metric.key, row.name), {})
-        if (metric.key, row.name) in self.skipped or (metric.rounds is not None and number >= metric.rounds):
-            return
-        try:
-            sample = self.sample(metric, row)
-        except (CannotRun, proxy_load.NoLoad) as why:
-            self.broken = self.broken or row is self.options.ours
-            self.skip(metric, row, str(why))
-            return
-        earlier[number] = sample
-        if sample.get("errors"):
-            self.errors[row.name, metric.title] = self.errors.get((row.name, metric.title), 0) + sample["errors"]
-        figures = ", ".join(f"{name} {value:,.2f}" for name, value in sample.items())
-        say(f"round {number + 1}: {metric.key}: {row.name}: {figures}")
+    def could_not_run(self, row):
+        """Peers may; ours has to."""
+        self.broken = self.broken or row is self.options.ours
 
     def sample(self, metric, row):
         """CPU time per unit and what else there is; memory of idle connections."""

@@ -7,9 +7,8 @@ import subprocess
 import candidates
 import lab
 import processes
-import proxy_load
-from measure import say
-from proxy_measure import TARGET, CannotRun
+from rounds import CannotRun, say
+from proxy_measure import TARGET
 
 SYMBOLS = 40
 FREQUENCY = 1997  # samples per second
@@ -28,7 +27,7 @@ def profile(bench, metrics, ours):
                 for way in (perf, strace):
                     with bench.proxy(row, metric.mode, metric.server_port) as proxy:
                         way(bench, metric, processes.tree(proxy.process.pid))
-            except (CannotRun, proxy_load.NoLoad) as why:
+            except CannotRun as why:
                 say(f"{metric.title}: {row.name}: {why}")
 
 

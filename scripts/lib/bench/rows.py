@@ -15,6 +15,8 @@ class Row:
 
     name: str
     colour: str
+    # Program that has to be there, beside this project's.
+    program: str = None
     # Options of pen-dsr; None for a row that is not pen-dsr.
     options: tuple = None
     # Action of xdp.py, for a row that is a smallest program in the kernel.
@@ -48,12 +50,12 @@ DROP_GENERIC = Row("XDP_DROP generic", "#c3cad2", action="drop", xdp="generic")
 DROP_NATIVE = Row("XDP_DROP native", "#c3cad2", action="drop", xdp="native")
 SEND_GENERIC = Row("XDP_TX generic", "#9aa5b1", action="send", xdp="generic")
 SEND_NATIVE = Row("XDP_TX native", "#9aa5b1", action="send", xdp="native")
-PEN = Row("pen", "#d9822b")
-PACKET = Row("packet", "#7fb0f5", ("--driver", "packet"))
-RING = Row("ring", "#1f6feb", ("--driver", "ring"))
-RING_SLEEPING = Row("ring sleeping", "#5b95ef", ("--driver", "ring", "--busy-poll", "0"))
-XDP_GENERIC = Row("xdp generic", "#2f9e6e", ("--driver", "xdp", "--xdp-mode", "generic"), xdp="generic")
-XDP_NATIVE = Row("xdp native", "#12704a", ("--driver", "xdp", "--xdp-mode", "native"), xdp="native")
+PEN = Row("pen", "#d9822b", program="pen")
+PACKET = Row("packet", "#7fb0f5", options=("--driver", "packet"))
+RING = Row("ring", "#1f6feb", options=("--driver", "ring"))
+RING_SLEEPING = Row("ring sleeping", "#5b95ef", options=("--driver", "ring", "--busy-poll", "0"))
+XDP_GENERIC = Row("xdp generic", "#2f9e6e", options=("--driver", "xdp", "--xdp-mode", "generic"), xdp="generic")
+XDP_NATIVE = Row("xdp native", "#12704a", options=("--driver", "xdp", "--xdp-mode", "native"), xdp="native")
 
 CEILINGS = [DROP_GENERIC, DROP_NATIVE, SEND_GENERIC, SEND_NATIVE]
 OURS = [PACKET, RING, XDP_GENERIC, XDP_NATIVE]

@@ -4,7 +4,7 @@ use std::io;
 
 use socket2::Socket;
 
-use super::socket::set_option;
+use super::option;
 
 /// Has the last packet of the handshake that `socket` is about to begin wait for what is sent first. Only for those who
 /// speak first, and at once: the peer accepts the connection when that comes (tcp(7), TCP_DEFER_ACCEPT, of which Linux
@@ -13,7 +13,7 @@ use super::socket::set_option;
 /// # Errors
 /// It is no TCP socket.
 pub fn join_handshake_with_data(socket: &Socket) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)
+    option::set(socket, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 1)
 }
 
 /// Whether connections that are accepted from `listening` acknowledge what comes first with the answer, instead of at once

@@ -1,11 +1,12 @@
 //! What the network card and the switch have to let through to us beside the interface's own MAC.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use socket2::{Domain, Socket, Type};
 
+use super::option;
 use crate::os::Wanted;
 use crate::wire::ether::Mac;
 use crate::wire::nd;
@@ -50,10 +51,6 @@ fn add(socket: &OwnedFd, index: u32, kind: libc::c_int, mac: Mac) -> io::Result<
     let mut address = [0; 8];
     address[..6].copy_from_slice(&mac.0);
     let request = libc::packet_mreq { mr_ifindex: index as i32, mr_type: kind as u16, mr_alen: 6, mr_address: address };
-    let pointer = std::ptr::from_ref(&request).cast();
-    let length = size_of::<libc::packet_mreq>() as libc::socklen_t;
-    // SAFETY: the pointer is to a packet_mreq of the given length that outlives the call.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, pointer, length) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // SAFETY: it is plain numbers.
+    unsafe { option::set_struct(socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request) }
 }

@@ -14,12 +14,13 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use libc::{c_int, c_uint, c_void};
+use libc::{c_int, c_uint};
 use memmap2::{MmapOptions, MmapRaw};
 use socket2::SockRef;
 
 use super::filter::{Queue, nothing};
 use super::link::mtu;
+use super::option;
 use super::queues::transmit_queues;
 use super::socket::{self, AsideReceiver, FilterControl, attach, bind, set, sieve};
 use super::waiter;
@@ -168,11 +169,8 @@ fn request_ring(socket: &OwnedFd, shape: RingShape) -> io::Result<()> {
         tp_frame_size: shape.slot as c_uint,
         tp_frame_nr: shape.slots() as c_uint,
     };
-    let pointer = std::ptr::from_ref(&request).cast::<c_void>();
-    let length = size_of::<libc::tpacket_req>() as libc::socklen_t;
-    // SAFETY: the pointer is to a tpacket_req of the given length that outlives the call.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, PACKET_RX_RING, pointer, length) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // SAFETY: it is plain numbers.
+    unsafe { option::set_struct(socket, libc::SOL_PACKET, PACKET_RX_RING, &request) }
 }
 
 /// Has `sockets` share what comes in, by flow: a hash of addresses and ports, of addresses alone for fragments, so that a
@@ -192,13 +190,9 @@ fn share(sockets: &[OwnedFd]) -> io::Result<()> {
 
 /// The number of the group that `socket` shares with.
 fn group_of(socket: &OwnedFd) -> io::Result<c_uint> {
-    let mut value: c_int = 0;
-    let mut length = size_of::<c_int>() as libc::socklen_t;
-    let pointer = std::ptr::from_mut(&mut value).cast::<c_void>();
-    // SAFETY: the pointer is to a c_int, `length` is its size, both outlive the call.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_FANOUT, pointer, &mut length) };
-    if result == 0 { Ok(value as c_uint & 0xffff) } else { Err(io::Error::last_os_error()) }
+    // SAFETY: it is a number.
+    let value = unsafe { option::get::<c_uint>(socket, libc::SOL_PACKET, libc::PACKET_FANOUT) }?;
+    Ok(value & 0xffff)
 }
 
 /// What sendmmsg(2) reads and fills in.

@@ -8,11 +8,12 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use libc::{c_int, c_void};
+use libc::c_int;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use socket2::{SockFilter, SockRef};
 
 use super::filter::{Queue, coarse_program, program};
+use super::option;
 use crate::os::Wanted;
 use crate::os::vnet::{VNET_HEADER, shift_offsets};
 use crate::wire::ether::TAG_LEN;
@@ -83,8 +84,8 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     set(&socket, libc::PACKET_IGNORE_OUTGOING, 1)?;
     set(&socket, libc::PACKET_VNET_HDR, 1)?;
     for (forced, asked) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
-        set_option(&socket, libc::SOL_SOCKET, forced, SOCKET_BUFFER as c_int)
-            .or_else(|_| set_option(&socket, libc::SOL_SOCKET, asked, SOCKET_BUFFER as c_int))?;
+        option::set(&socket, libc::SOL_SOCKET, forced, SOCKET_BUFFER as c_int)
+            .or_else(|_| option::set(&socket, libc::SOL_SOCKET, asked, SOCKET_BUFFER as c_int))?;
     }
     Ok(socket)
 }
@@ -109,16 +110,9 @@ pub(super) fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Res
     SockRef::from(socket).attach_filter(&filter)
 }
 
+/// Sets an option of packet(7).
 pub(super) fn set(socket: &OwnedFd, option: c_int, value: c_int) -> io::Result<()> {
-    set_option(socket, libc::SOL_PACKET, option, value)
-}
-
-pub(super) fn set_option(socket: &impl AsRawFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
-    let pointer = std::ptr::from_ref(&value).cast::<c_void>();
-    // SAFETY: the pointer is to a c_int that outlives the call, and the length is that of a c_int.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size_of::<c_int>() as libc::socklen_t) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    option::set(socket, libc::SOL_PACKET, option, value)
 }
 
 /// Binds to interface number `index`: from now on frames arrive.
@@ -257,15 +251,9 @@ unsafe fn tag_of(message: &libc::msghdr) -> Option<[u8; 4]> {
 
 /// Frames that the kernel had no room for since the last call (PACKET_STATISTICS resets itself).
 pub(super) fn take_drops(socket: BorrowedFd<'_>) -> u64 {
-    // SAFETY: tpacket_stats is plain numbers.
-    let mut stats: libc::tpacket_stats = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
-    let pointer = std::ptr::from_mut(&mut stats).cast::<c_void>();
-    // SAFETY: the pointer is to a tpacket_stats, `length` is its size, both outlive the call.
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, pointer, &mut length)
-    };
-    if result == 0 { u64::from(stats.tp_drops) } else { 0 }
+    // SAFETY: it is plain numbers.
+    let stats = unsafe { option::get::<libc::tpacket_stats>(&socket, libc::SOL_PACKET, libc::PACKET_STATISTICS) };
+    stats.map_or(0, |stats| u64::from(stats.tp_drops))
 }
 
 impl PacketSockets {

@@ -2,7 +2,6 @@
 //! this machine's sockets.
 
 mod marks;
-mod netlink;
 mod route;
 
 use std::collections::BTreeSet;
@@ -11,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-use super::socket::set_option;
+use super::option;
 use marks::socket_marks;
 use route::{Fate, Routes};
 
@@ -46,7 +45,7 @@ pub fn bind_foreign(socket: &Socket, client: SocketAddr) -> io::Result<()> {
         }
     }
     // The port is found when the server's address is known, so that 28,000 ports serve for each server.
-    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    option::set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
     socket.bind(&any_port.into())
 }
 

@@ -14,10 +14,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use libc::{c_int, c_void};
+use libc::c_int;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::option;
 use crate::os::map_file;
 
 /// Frames that may be on their way: each ring's entries, a power of two.
@@ -78,14 +79,15 @@ impl XdpSender {
         region.addr = chunks.as_ptr() as u64;
         region.len = chunks.len() as u64;
         region.chunk_size = CHUNK as u32;
-        set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &region)?;
+        // SAFETY: what it points to is the sender's `chunks`, which stay where they are until its socket is closed.
+        unsafe { option::set_struct(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &region) }?;
         // Nothing is received, but no socket may be without a ring of chunks to receive into.
         for ring in [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_TX_RING] {
-            set(&socket, libc::SOL_XDP, ring, &(FRAMES as c_int))?;
+            option::set(&socket, libc::SOL_XDP, ring, FRAMES as c_int)?;
         }
-        let _ = set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER)
-            .or_else(|_| set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER));
-        let _ = set(&socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &BUDGET);
+        let _ = option::set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER)
+            .or_else(|_| option::set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, SEND_BUFFER));
+        let _ = option::set(&socket, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BUDGET);
         let offsets = offsets(&socket)?;
         let transmit = Shared::map(&socket, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx)?;
         let complete = Shared::map(&socket, libc::XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr)?;
@@ -258,22 +260,10 @@ fn shared_memory(length: usize) -> io::Result<MmapMut> {
     map_file(&file, 0, length)
 }
 
-/// Where the parts of the rings are.
+/// Where the parts of the rings are; Linux before 5.4 tells less than is known here.
 fn offsets(socket: &OwnedFd) -> io::Result<libc::xdp_mmap_offsets> {
-    // SAFETY: an xdp_mmap_offsets is plain numbers.
-    let mut offsets: libc::xdp_mmap_offsets = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::xdp_mmap_offsets>() as libc::socklen_t;
-    let pointer = std::ptr::from_mut(&mut offsets).cast::<c_void>();
-    // SAFETY: the pointer is to an xdp_mmap_offsets, `length` is its size, both outlive the call.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_XDP, libc::XDP_MMAP_OFFSETS, pointer, &mut length) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if length as usize != size_of::<libc::xdp_mmap_offsets>() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "AF_XDP is older here than Linux 5.4's"));
-    }
-    Ok(offsets)
+    // SAFETY: it is plain numbers.
+    unsafe { option::get(socket, libc::SOL_XDP, libc::XDP_MMAP_OFFSETS) }
 }
 
 fn bind(socket: &OwnedFd, index: u32, queue: u32) -> io::Result<()> {
@@ -287,14 +277,5 @@ fn bind(socket: &OwnedFd, index: u32, queue: u32) -> io::Result<()> {
     let pointer = std::ptr::from_ref(&address).cast::<libc::sockaddr>();
     // SAFETY: the pointer is to a sockaddr_xdp of the given length that outlives the call.
     let result = unsafe { libc::bind(socket.as_raw_fd(), pointer, size_of::<libc::sockaddr_xdp>() as libc::socklen_t) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn set<T: Copy>(socket: &OwnedFd, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-    let pointer = std::ptr::from_ref(value).cast::<c_void>();
-    // SAFETY: the pointer is to a value of the given length that outlives the call. What an XDP_UMEM_REG points to is the
-    // sender's `chunks`, which stay where they are until its socket is closed.
-    let result =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size_of::<T>() as libc::socklen_t) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

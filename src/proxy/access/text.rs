@@ -69,23 +69,23 @@ pub(super) fn socket(address: SocketAddr, out: &mut Vec<u8>) {
 /// Appends `text`, at most `limit` bytes of it, as it may stand between double quotes: `\"`, `\\`, and `\xHH` for bytes that
 /// are not printable ASCII.
 pub(super) fn quoted(text: &[u8], limit: usize, out: &mut Vec<u8>) {
-    escaped(text, limit, |byte| !matches!(byte, b' '..=b'~'), out);
+    escaped(&text[..text.len().min(limit)], |byte| !matches!(byte, b' '..=b'~'), b"\\x", out);
 }
 
 /// Appends `text` as one word: as [`quoted`], blanks escaped, too.
 pub(super) fn word(text: &[u8], limit: usize, out: &mut Vec<u8>) {
-    escaped(text, limit, |byte| !byte.is_ascii_graphic(), out);
+    escaped(&text[..text.len().min(limit)], |byte| !byte.is_ascii_graphic(), b"\\x", out);
 }
 
-fn escaped(text: &[u8], limit: usize, unfit: impl Fn(u8) -> bool, out: &mut Vec<u8>) {
-    let mut text = &text[..text.len().min(limit)];
+/// Appends `text`: a backslash before `"` and `\`, and for each `unfit` byte `lead` and two hexadecimal digits.
+fn escaped(mut text: &[u8], unfit: impl Fn(u8) -> bool, lead: &[u8], out: &mut Vec<u8>) {
     // Nearly always there is nothing to escape: copy up to the first byte that has to be.
     while let Some(at) = text.iter().position(|&byte| matches!(byte, b'"' | b'\\') || unfit(byte)) {
         out.extend_from_slice(&text[..at]);
         match text[at] {
             byte @ (b'"' | b'\\') => out.extend([b'\\', byte]),
             byte => {
-                out.extend(b"\\x");
+                out.extend_from_slice(lead);
                 hex(byte, out);
             }
         }
@@ -99,19 +99,7 @@ fn escaped(text: &[u8], limit: usize, unfit: impl Fn(u8) -> bool, out: &mut Vec<
 pub(super) fn json(text: &[u8], limit: usize, out: &mut Vec<u8>) {
     out.push(b'"');
     for chunk in text[..text.len().min(limit)].utf8_chunks() {
-        let mut valid = chunk.valid().as_bytes();
-        while let Some(at) = valid.iter().position(|&byte| matches!(byte, b'"' | b'\\' | 0..=0x1f | 0x7f)) {
-            out.extend_from_slice(&valid[..at]);
-            match valid[at] {
-                byte @ (b'"' | b'\\') => out.extend([b'\\', byte]),
-                byte => {
-                    out.extend(b"\\u00");
-                    hex(byte, out);
-                }
-            }
-            valid = &valid[at + 1..];
-        }
-        out.extend_from_slice(valid);
+        escaped(chunk.valid().as_bytes(), |byte| matches!(byte, 0..=0x1f | 0x7f), b"\\u00", out);
         if !chunk.invalid().is_empty() {
             out.extend(b"\\ufffd");
         }

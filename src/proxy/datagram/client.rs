@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::tally::{Admitted, Reason};
@@ -20,16 +20,17 @@ use crate::proxy::plan::{Listener, Target};
 use crate::proxy::select::{self, Tried};
 use crate::proxy::server::Engaged;
 use crate::proxy::shared::{Shared, Trouble};
+use crate::proxy::token;
 
 /// That a server does not want a datagram is told within this time, or it means another one.
 const REFUSAL: Duration = Duration::from_secs(3);
 /// So often, at most, it is told that this host is short of something.
 const TOLD: Duration = Duration::from_secs(10);
 
-/// What clients are known by: the listener's socket, their address, and which address of ours they speak to.
+/// What clients are known by: the place of the listener's socket, their address, and which address of ours they speak to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    pub(super) front: usize,
+    pub(super) listening: usize,
     pub(super) address: SocketAddr,
     pub(super) local: Option<Local>,
 }
@@ -77,11 +78,6 @@ pub(super) struct Link {
     pub(super) socket: Socket,
     pub(super) target: Target,
     _engaged: Engaged,
-}
-
-/// Where events of a client's socket are told.
-pub(super) fn token(place: usize) -> Token {
-    Token(place << 1)
 }
 
 impl Client {
@@ -207,7 +203,7 @@ fn connect(core: &Core, listener: &Listener, key: &Key, server: SocketAddr, plac
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     socket.connect(&server.into())?;
-    core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token(place), Interest::READABLE)?;
+    core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token::of_stream(place), Interest::READABLE)?;
     Ok(socket)
 }
 
@@ -218,10 +214,5 @@ fn failed(core: &Core, listener: &Listener, target: &Target, error: &io::Error) 
         core.short(|| format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name));
         return;
     }
-    // The first one tells; that others fail, too, is no news.
-    if server.blacklisted_for(core.now).is_none() {
-        let time = listener.settings.timeouts.blacklist;
-        core.shared.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
-        server.blacklist(time, core.now);
-    }
+    core.shared.leave_out(server, listener.settings.timeouts.blacklist, error, core.now);
 }

@@ -2,16 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
 
-use crossbeam_channel::unbounded;
-use mio::{Poll, Waker};
 use socket2::Socket;
 
 use super::DatagramLoop;
-use crate::proxy::Loop;
 use crate::proxy::access::{AccessWriter, Recorder};
-use crate::proxy::event_loop::{Order, WAKER};
+use crate::proxy::orders::{Loop, Order};
 use crate::proxy::plan::Plan;
 use crate::proxy::shared::Shared;
 
@@ -67,10 +63,8 @@ impl Loops {
 }
 
 fn begin(index: usize, shared: &Arc<Shared>, recorder: Option<Recorder>) -> io::Result<Loop> {
-    let poll = Poll::new()?;
-    let waker = Waker::new(poll.registry(), WAKER)?;
-    let (orders, receiver) = unbounded();
-    let datagrams = DatagramLoop::new(poll, Arc::clone(shared), receiver, recorder)?;
-    let thread = thread::Builder::new().name(format!("datagrams {index}")).spawn(move || datagrams.run())?;
-    Ok(Loop { orders, waker, thread: Some(thread) })
+    Loop::begin(format!("datagrams {index}"), |poll, orders| {
+        let datagrams = DatagramLoop::new(poll, Arc::clone(shared), orders, recorder)?;
+        Ok(move || datagrams.run())
+    })
 }

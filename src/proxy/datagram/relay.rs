@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 
-use super::Front;
 use super::client::{Client, Core, Key};
+use super::listen::is_wildcard;
 use super::recent::Recent;
 use super::tally::{Admitted, Reason};
 use crate::os::{DATAGRAM_ROOM, Datagrams, MOST_DATAGRAMS};
 use crate::proxy::access::{self, End, Recorder};
+use crate::proxy::listening::Listening;
 use crate::proxy::select::Why;
 
 /// Datagrams that are read from a server's socket at a time, so that many of them share a call on the way to the clients.
@@ -51,12 +52,14 @@ impl Relay {
         }
     }
 
-    /// Sends the first `count` of `batch`, which came by `front`, to their clients' servers.
-    pub(super) fn deliver(&mut self, key: usize, front: &Front, batch: &Datagrams, count: usize) {
+    /// Sends the first `count` of `batch`, which came by `listening`, to their clients' servers.
+    pub(super) fn deliver(&mut self, key: usize, listening: &Listening, batch: &Datagrams, count: usize) {
+        // Only where it may have come to any address is it told to which.
+        let told = is_wildcard(&listening.listener);
         let sender = |place: usize| match batch.peer(place) {
             // A datagram from port 0 cannot be answered (RFC 768), one that was cut means something else.
             Some(address) if address.port() != 0 && !batch.is_cut(place) => {
-                Some(Key { front: key, address, local: if front.wildcard { batch.local(place) } else { None } })
+                Some(Key { listening: key, address, local: if told { batch.local(place) } else { None } })
             }
             _ => None,
         };
@@ -66,45 +69,45 @@ impl Relay {
             // One after the other from the same client go in one call.
             let end = (first + 1..count).find(|&place| sender(place) != client).unwrap_or(count);
             match client {
-                Some(client) => self.pass_on(client, front, batch, first..end),
+                Some(client) => self.pass_on(client, listening, batch, first..end),
                 None => self.drop(Reason::Malformed, end - first),
             }
             first = end;
         }
     }
 
-    fn pass_on(&mut self, key: Key, front: &Front, batch: &Datagrams, places: Range<usize>) {
+    fn pass_on(&mut self, key: Key, listening: &Listening, batch: &Datagrams, places: Range<usize>) {
         let place = match self.clients.find(&key) {
             Some(place) => {
                 self.clients.touch(place, self.core.now);
-                if let Err(reason) = self.leave_if_down(place, front) {
+                if let Err(reason) = self.leave_if_down(place, listening) {
                     return self.drop(reason, places.len());
                 }
                 place
             }
-            None => match self.begin(key, front) {
+            None => match self.begin(key, listening) {
                 Ok(place) => place,
                 Err(reason) => return self.drop(reason, places.len()),
             },
         };
-        if let Err((reason, count)) = self.send(place, front, batch, places) {
+        if let Err((reason, count)) = self.send(place, listening, batch, places) {
             self.drop(reason, count);
         }
     }
 
     /// A new client; where there is no room, in the place of another one.
-    fn begin(&mut self, key: Key, front: &Front) -> Result<usize, Reason> {
-        match self.try_to_begin(key, front) {
-            Err(Reason::Limit | Reason::Short) if self.forget_one() => self.try_to_begin(key, front),
+    fn begin(&mut self, key: Key, listening: &Listening) -> Result<usize, Reason> {
+        match self.try_to_begin(key, listening) {
+            Err(Reason::Limit | Reason::Short) if self.forget_one() => self.try_to_begin(key, listening),
             begun => begun,
         }
     }
 
-    fn try_to_begin(&mut self, key: Key, front: &Front) -> Result<usize, Reason> {
-        let most = front.listener.settings.limits.udp_clients;
+    fn try_to_begin(&mut self, key: Key, listening: &Listening) -> Result<usize, Reason> {
+        let most = listening.listener.settings.limits.udp_clients;
         let admitted = Admitted::new(&self.core.shared, most).ok_or(Reason::Limit)?;
         let place = self.clients.next_place();
-        let client = Client::begin(&self.core, &front.listener, key, place, admitted)?;
+        let client = Client::begin(&self.core, &listening.listener, key, place, admitted)?;
         self.core.shared.datagrams.begun.fetch_add(1, Relaxed);
         Ok(self.clients.insert(key, client, self.core.now))
     }
@@ -122,15 +125,15 @@ impl Relay {
     }
 
     /// A server that its checks say is down is left, if there is another.
-    fn leave_if_down(&mut self, place: usize, front: &Front) -> Result<(), Reason> {
+    fn leave_if_down(&mut self, place: usize, listening: &Listening) -> Result<(), Reason> {
         let Some(client) = self.clients.get_mut(place) else { return Ok(()) };
         if client.link.target.server.is_healthy() {
             return Ok(());
         }
         client.forget_tried();
-        match client.change_server(&self.core, &front.listener, place) {
+        match client.change_server(&self.core, &listening.listener, place) {
             // It has lost its socket, and begins anew.
-            Err(reason) if front.listener.config.transparent => {
+            Err(reason) if listening.listener.config.transparent => {
                 self.end(place, end_of(reason));
                 Err(reason)
             }
@@ -143,7 +146,7 @@ impl Relay {
     fn send(
         &mut self,
         place: usize,
-        front: &Front,
+        listening: &Listening,
         batch: &Datagrams,
         mut places: Range<usize>,
     ) -> Result<(), (Reason, usize)> {
@@ -164,8 +167,8 @@ impl Relay {
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err((Reason::Unsent, lost + places.len())),
                 Err(e) if is_refusal(&e) => {
-                    client.server_failed(&self.core, &front.listener, &e);
-                    if let Err(reason) = client.change_server(&self.core, &front.listener, place) {
+                    client.server_failed(&self.core, &listening.listener, &e);
+                    if let Err(reason) = client.change_server(&self.core, &listening.listener, place) {
                         self.end(place, end_of(reason));
                         return Err((reason, lost + places.len()));
                     }
@@ -183,12 +186,12 @@ impl Relay {
     }
 
     /// Reads what the server of the client at `place` has sent.
-    pub(super) fn read_server(&mut self, place: usize, fronts: &Slab<Front>) {
+    pub(super) fn read_server(&mut self, place: usize, listeners: &Slab<Listening>) {
         for _ in 0..ROUNDS {
             let first = self.leaving.len();
             let room = (self.answers.places() - first).min(FROM_SERVER);
             if room == 0 {
-                self.flush(fronts);
+                self.flush(listeners);
                 continue;
             }
             let Some(client) = self.clients.get_mut(place) else { return };
@@ -198,7 +201,7 @@ impl Relay {
                     client.answered(count as u64, bytes);
                     for answer in first..first + count {
                         self.answers.address(answer, client.key.address, client.key.local);
-                        self.leaving.push(client.key.front);
+                        self.leaving.push(client.key.listening);
                     }
                     self.clients.touch(place, self.core.now);
                     if count < room {
@@ -206,7 +209,7 @@ impl Relay {
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if is_refusal(&e) => return self.refused(place, fronts, &e),
+                Err(e) if is_refusal(&e) => return self.refused(place, listeners, &e),
                 // Of a datagram that has been lost.
                 Err(_) => {}
             }
@@ -215,15 +218,15 @@ impl Relay {
     }
 
     /// The server has refused what was sent to it last.
-    fn refused(&mut self, place: usize, fronts: &Slab<Front>, error: &io::Error) {
+    fn refused(&mut self, place: usize, listeners: &Slab<Listening>, error: &io::Error) {
         let Some(client) = self.clients.get_mut(place) else { return };
-        let Some(front) = fronts.get(client.key.front) else { return self.end(place, End::Stopped) };
-        client.server_failed(&self.core, &front.listener, error);
+        let Some(listening) = listeners.get(client.key.listening) else { return self.end(place, End::Stopped) };
+        client.server_failed(&self.core, &listening.listener, error);
         let Some(refused) = client.refused(self.core.now).map(<[u8]>::to_vec) else {
             // Nothing is lost: whatever comes next from the client finds another server.
             return self.end(place, End::ServerReset);
         };
-        match client.change_server(&self.core, &front.listener, place) {
+        match client.change_server(&self.core, &listening.listener, place) {
             Ok(()) => match client.link.socket.send(&refused) {
                 Ok(_) => {
                     client.sent(&self.core, 1, refused.len() as u64, &refused);
@@ -238,13 +241,13 @@ impl Relay {
     }
 
     /// Sends all answers that have been read.
-    pub(super) fn flush(&mut self, fronts: &Slab<Front>) {
+    pub(super) fn flush(&mut self, listeners: &Slab<Listening>) {
         let mut first = 0;
         while let Some(&key) = self.leaving.get(first) {
             let end =
                 self.leaving[first..].iter().position(|&other| other != key).map_or(self.leaving.len(), |n| first + n);
-            match fronts.get(key) {
-                Some(front) => self.to_clients(front, first..end),
+            match listeners.get(key) {
+                Some(listening) => self.to_clients(listening, first..end),
                 None => self.drop(Reason::Undelivered, end - first),
             }
             first = end;
@@ -252,11 +255,11 @@ impl Relay {
         self.leaving.clear();
     }
 
-    fn to_clients(&self, front: &Front, mut places: Range<usize>) {
+    fn to_clients(&self, listening: &Listening, mut places: Range<usize>) {
         let tally = &self.core.shared.datagrams;
         let mut told = false;
         while !places.is_empty() {
-            match self.answers.send(&front.socket, places.clone(), true) {
+            match self.answers.send(&listening.socket, places.clone(), true) {
                 Ok(sent) => {
                     let gone = places.start..places.start + sent.max(1);
                     let bytes = gone.clone().map(|place| self.answers.bytes(place).len() as u64).sum();

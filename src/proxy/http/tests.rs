@@ -37,23 +37,28 @@ fn plain() -> Rewrite<'static> {
     }
 }
 
-/// Requests that come in these pieces, as the server gets them.
-fn forward_pieces(pieces: &[&[u8]], rewrite: &Rewrite<'_>) -> Outcome {
-    let mut reader = RequestReader::new();
+/// What comes of these pieces by `read`, which takes one step and writes the heads. `trailer` is put before each trailer.
+fn through(
+    pieces: &[&[u8]],
+    trailer: &[u8],
+    mut read: impl FnMut(&[u8], &mut Vec<u8>) -> Result<Step, Refusal>,
+) -> Outcome {
     let mut outcome = Outcome::default();
     let mut waiting: Vec<u8> = Vec::new();
     for piece in pieces {
         waiting.extend_from_slice(piece);
         loop {
-            let raw = match reader.next(&waiting, &LIMITS) {
+            let raw = match read(&waiting, &mut outcome.out) {
                 Ok(Step::More) => break,
                 Ok(Step::Hold) => panic!("a reader does not hold"),
                 Ok(Step::Skip { raw }) => raw,
-                Ok(Step::Head { consumed }) => {
-                    reader.write_head(&waiting[..consumed], rewrite, &mut outcome.out);
-                    consumed
+                Ok(Step::Head { consumed }) => consumed,
+                Ok(Step::Body { raw }) => {
+                    outcome.out.extend_from_slice(&waiting[..raw]);
+                    raw
                 }
-                Ok(Step::Body { raw } | Step::Trailer { raw }) => {
+                Ok(Step::Trailer { raw }) => {
+                    outcome.out.extend_from_slice(trailer);
                     outcome.out.extend_from_slice(&waiting[..raw]);
                     raw
                 }
@@ -70,6 +75,18 @@ fn forward_pieces(pieces: &[&[u8]], rewrite: &Rewrite<'_>) -> Outcome {
         }
     }
     outcome
+}
+
+/// Requests that come in these pieces, as the server gets them.
+fn forward_pieces(pieces: &[&[u8]], rewrite: &Rewrite<'_>) -> Outcome {
+    let mut reader = RequestReader::new();
+    through(pieces, b"", |waiting, out| {
+        let step = reader.next(waiting, &LIMITS)?;
+        if let Step::Head { consumed } = step {
+            reader.write_head(&waiting[..consumed], rewrite, out);
+        }
+        Ok(step)
+    })
 }
 
 fn forward(input: impl AsRef<[u8]>, rewrite: &Rewrite<'_>) -> Outcome {
@@ -80,41 +97,13 @@ fn forward(input: impl AsRef<[u8]>, rewrite: &Rewrite<'_>) -> Outcome {
 fn answer_pieces(pieces: &[&[u8]], asked: Asked, toward: Toward) -> Outcome {
     let mut reader = ResponseReader::new();
     reader.expect(asked);
-    let mut outcome = Outcome::default();
-    let mut waiting: Vec<u8> = Vec::new();
-    for piece in pieces {
-        waiting.extend_from_slice(piece);
-        loop {
-            let raw = match reader.next(&waiting, &LIMITS) {
-                Ok(Step::More) => break,
-                Ok(Step::Hold) => panic!("a reader does not hold"),
-                Ok(Step::Skip { raw }) => raw,
-                Ok(Step::Head { consumed }) => {
-                    reader.write_head(&waiting[..consumed], &toward, &mut outcome.out);
-                    consumed
-                }
-                Ok(Step::Body { raw }) => {
-                    outcome.out.extend_from_slice(&waiting[..raw]);
-                    raw
-                }
-                Ok(Step::Trailer { raw }) => {
-                    outcome.out.extend_from_slice(b"trailer ");
-                    outcome.out.extend_from_slice(&waiting[..raw]);
-                    raw
-                }
-                Ok(Step::End) => {
-                    outcome.ended += 1;
-                    0
-                }
-                Err(refusal) => {
-                    outcome.refusal = Some(refusal);
-                    return outcome;
-                }
-            };
-            waiting.drain(..raw);
+    through(pieces, b"trailer ", |waiting, out| {
+        let step = reader.next(waiting, &LIMITS)?;
+        if let Step::Head { consumed } = step {
+            reader.write_head(&waiting[..consumed], &toward, out);
         }
-    }
-    outcome
+        Ok(step)
+    })
 }
 
 fn answer(input: impl AsRef<[u8]>, asked: Asked) -> Outcome {

@@ -4,7 +4,7 @@ use super::super::access;
 use super::super::core::Core;
 use super::super::http::{ClientNext, Limits, Step};
 use super::super::stream::Received;
-use super::{After, Http, LINGER, State, TOGETHER};
+use super::{After, Http, LINGER, State};
 
 impl Http {
     /// Takes in what the server has sent.
@@ -115,29 +115,15 @@ impl Http {
         Ok(())
     }
 
+    /// Sends `body` behind what waits already.
     pub(super) fn send_to_client(&mut self, core: &mut Core, body: &[u8]) -> Result<(), After> {
-        if !self.to_client.is_empty() && body.len() > TOGETHER {
-            self.flush_to_client(core)?;
-        }
-        if !self.to_client.is_empty() || body.len() <= TOGETHER {
-            self.to_client.add(&mut core.supplies.buffers, body);
-            return Ok(());
-        }
-        let taken = core.streams[self.client].write(body, &mut core.supplies.tls).map_err(|_| self.client_broken())?;
-        if taken < body.len() {
-            self.to_client.add(&mut core.supplies.buffers, &body[taken..]);
-        }
-        Ok(())
+        let sent = self.to_client.send(body, &mut core.streams[self.client], &mut core.supplies);
+        sent.map(|_| ()).map_err(|_| self.client_broken())
     }
 
     pub(super) fn flush_to_client(&mut self, core: &mut Core) -> Result<(), After> {
-        if self.to_client.is_empty() {
-            return Ok(());
-        }
-        let stream = &mut core.streams[self.client];
-        let taken = stream.write(self.to_client.bytes(), &mut core.supplies.tls).map_err(|_| self.client_broken())?;
-        self.to_client.skip(taken);
-        Ok(())
+        let flushed = self.to_client.flush(&mut core.streams[self.client], &mut core.supplies.tls);
+        flushed.map_err(|_| self.client_broken())
     }
 
     pub(super) fn client_broken(&mut self) -> After {

@@ -7,22 +7,19 @@ use super::super::core::Core;
 use super::super::http::{ClientClosed, Limits, Rewrite, Step};
 use super::super::refusal;
 use super::super::stream::Received;
-use super::{After, Http, Refused, State, TOGETHER};
+use super::buffer::TOGETHER;
+use super::{After, Http, Refused, State};
 use crate::config::proxy::Mode;
 
 impl Http {
     /// Takes in what the client has sent.
     pub(super) fn hear_client(&mut self, core: &mut Core) -> Result<bool, After> {
-        if !self.write_server(core)? {
+        if !self.write_server(core) {
             return Ok(false);
         }
         let mut moved = false;
         if !self.from_client.is_empty() {
-            let kept = self.from_client.take();
-            let consumed = self.take_from_client(core, kept.bytes());
-            let consumed = self.or_refuse(core, consumed)?;
-            moved = consumed > 0;
-            self.from_client.restore(kept, consumed);
+            moved = self.take_kept(core)? > 0;
         }
         // While a request is held back, its bytes stay in the socket, and the client waits.
         let limit = self.listener.settings.limits.head as usize;
@@ -64,17 +61,26 @@ impl Http {
             self.asked = Some(core.now);
         }
         if self.from_client.is_empty() {
-            let consumed = self.take_from_client(core, bytes);
-            let consumed = self.or_refuse(core, consumed)?;
+            let consumed = self.take_from_client(core, bytes)?;
             self.from_client.add(&mut core.supplies.buffers, &bytes[consumed..]);
             return Ok(());
         }
         self.from_client.add(&mut core.supplies.buffers, bytes);
+        self.take_kept(core).map(|_| ())
+    }
+
+    /// Deals with what the client sent and is kept; says how much of it is consumed.
+    fn take_kept(&mut self, core: &mut Core) -> Result<usize, After> {
         let kept = self.from_client.take();
-        let consumed = self.take_from_client(core, kept.bytes());
-        let consumed = self.or_refuse(core, consumed)?;
+        let consumed = self.take_from_client(core, kept.bytes())?;
         self.from_client.restore(kept, consumed);
-        Ok(())
+        Ok(consumed)
+    }
+
+    /// Deals with `input`, what the client sent; says how much of it is consumed.
+    fn take_from_client(&mut self, core: &mut Core, input: &[u8]) -> Result<usize, After> {
+        let consumed = self.requests_in(core, input);
+        self.or_refuse(core, consumed)
     }
 
     pub(super) fn or_refuse<T>(&mut self, core: &mut Core, outcome: Result<T, Refused>) -> Result<T, After> {
@@ -92,8 +98,8 @@ impl Http {
         })
     }
 
-    /// Deals with `input`, what the client sent; says how much of it is consumed.
-    pub(super) fn take_from_client(&mut self, core: &mut Core, input: &[u8]) -> Result<usize, Refused> {
+    /// The same, up to what is refused.
+    fn requests_in(&mut self, core: &mut Core, input: &[u8]) -> Result<usize, Refused> {
         let limits = Limits { head: self.listener.settings.limits.head };
         let mut at = 0;
         loop {
@@ -115,13 +121,13 @@ impl Http {
                     let body = &rest[..raw];
                     at += raw;
                     self.log.received += raw as u64;
-                    if !self.send_to_server(core, body)? {
+                    if !self.send_to_server(core, body) {
                         break;
                     }
                 }
             }
         }
-        self.flush_to_server(core)?;
+        self.flush_to_server(core);
         Ok(at)
     }
 
@@ -142,63 +148,61 @@ impl Http {
     }
 
     /// Sends `body` behind what waits already; may more come?
-    pub(super) fn send_to_server(&mut self, core: &mut Core, body: &[u8]) -> Result<bool, Refused> {
-        let Some(server) = self.upstream.stream() else { return Ok(false) };
-        if !self.to_server.is_empty() && body.len() > TOGETHER {
-            self.flush_to_server(core)?;
-        }
-        if !self.to_server.is_empty() || body.len() <= TOGETHER {
+    pub(super) fn send_to_server(&mut self, core: &mut Core, body: &[u8]) -> bool {
+        let Some(server) = self.upstream.stream() else { return false };
+        if !self.upstream.is_connected() {
+            // It waits for that, as its head does.
             self.to_server.add(&mut core.supplies.buffers, body);
-            return Ok(self.to_server.len() <= TOGETHER);
+            return self.to_server.len() <= TOGETHER;
         }
-        let taken = core.streams[server].write(body, &mut core.supplies.tls);
-        let Ok(taken) = taken else { return self.server_broken() };
-        if taken < body.len() {
-            self.to_server.add(&mut core.supplies.buffers, &body[taken..]);
-        }
-        Ok(self.to_server.is_empty())
+        let Ok(more) = self.to_server.send(body, &mut core.streams[server], &mut core.supplies) else {
+            self.server_broken();
+            return false;
+        };
+        self.spare_sent(core);
+        more
     }
 
-    pub(super) fn flush_to_server(&mut self, core: &mut Core) -> Result<(), Refused> {
-        let Some(server) = self.upstream.stream().filter(|_| self.upstream.is_connected()) else { return Ok(()) };
+    pub(super) fn flush_to_server(&mut self, core: &mut Core) {
+        let Some(server) = self.upstream.stream().filter(|_| self.upstream.is_connected()) else { return };
         if self.to_server.is_empty() {
-            return Ok(());
+            return;
         }
-        let stream = &mut core.streams[server];
-        match stream.write(self.to_server.bytes(), &mut core.supplies.tls) {
-            Ok(taken) => self.to_server.skip(taken),
-            Err(_) => return self.server_broken().map(|_: bool| ()),
+        match self.to_server.flush(&mut core.streams[server], &mut core.supplies.tls) {
+            Ok(()) => self.spare_sent(core),
+            Err(_) => self.server_broken(),
         }
+    }
+
+    /// What has gone, and never goes again, takes no memory.
+    fn spare_sent(&mut self, core: &mut Core) {
         if self.to_server.is_empty() && !self.exchange.repeatable() {
             self.to_server.give_back(&mut core.supplies.buffers);
         }
-        Ok(())
     }
 
     /// The server takes no more. What it has to say about that is still to be read; a request that may be sent again is
     /// kept.
-    pub(super) fn server_broken<T: Default>(&mut self) -> Result<T, Refused> {
+    fn server_broken(&mut self) {
         if self.exchange.repeatable() {
             self.to_server.skip(self.to_server.len());
         } else {
             self.to_server.forget();
         }
-        Ok(T::default())
     }
 
-    /// Writes what waits for the server; is all of it gone?
-    pub(super) fn write_server(&mut self, core: &mut Core) -> Result<bool, After> {
-        if self.upstream.is_connected()
-            && let Some(server) = self.upstream.stream()
-        {
-            if core.streams[server].flush().is_err() {
-                let broken: Result<(), Refused> = self.server_broken();
-                self.or_refuse(core, broken)?;
-            }
-            let flushed = self.flush_to_server(core);
-            self.or_refuse(core, flushed)?;
+    /// Writes what waits for the server; is all of it gone, or can none of it go yet?
+    pub(super) fn write_server(&mut self, core: &mut Core) -> bool {
+        if !self.upstream.is_connected() {
+            return true;
         }
-        Ok(self.to_server.is_empty() || !self.upstream.is_connected())
+        if let Some(server) = self.upstream.stream()
+            && core.streams[server].flush().is_err()
+        {
+            self.server_broken();
+        }
+        self.flush_to_server(core);
+        self.to_server.is_empty()
     }
 
     pub(super) fn client_closed(&mut self) -> Result<(), After> {

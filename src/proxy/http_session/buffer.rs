@@ -1,5 +1,13 @@
 //! Bytes that wait. A session that has none waiting has no memory for them: it comes from the loop's supply, and goes back.
 
+use std::io;
+
+use crate::proxy::flow::Supplies;
+use crate::proxy::stream::Stream;
+use crate::proxy::tls::Scratch;
+
+/// A body of so many bytes is sent together with its head.
+pub(super) const TOGETHER: usize = 16 * 1024;
 /// Buffers that are kept for the next session.
 const SPARE: usize = 256;
 /// The largest that is kept, bytes.
@@ -42,6 +50,36 @@ impl Buffer {
             self.at = 0;
         }
         &mut self.bytes
+    }
+
+    /// Sends `body` behind what there is. A large one goes at once, as far as there is room; a small one is put behind what
+    /// there is, so that both go together when that is flushed. May more come before that is gone?
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(super) fn send(&mut self, body: &[u8], to: &mut Stream, supplies: &mut Supplies) -> io::Result<bool> {
+        let large = body.len() > TOGETHER;
+        if large {
+            self.flush(to, &mut supplies.tls)?;
+        }
+        if !large || !self.is_empty() {
+            self.add(&mut supplies.buffers, body);
+            return Ok(self.len() <= TOGETHER);
+        }
+        let taken = to.write(body, &mut supplies.tls)?;
+        self.add(&mut supplies.buffers, &body[taken..]);
+        Ok(self.is_empty())
+    }
+
+    /// Writes what there is, as far as there is room.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(super) fn flush(&mut self, to: &mut Stream, scratch: &mut Scratch) -> io::Result<()> {
+        if !self.is_empty() {
+            self.at += to.write(self.bytes(), scratch)?;
+        }
+        Ok(())
     }
 
     /// So many are gone.

@@ -5,7 +5,7 @@ use std::io;
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{Netlink, attributes, find};
+use crate::os::system::netlink::{Netlink, attributes, find};
 
 const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
@@ -95,8 +95,8 @@ fn older_mangle() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::attribute;
     use super::*;
+    use crate::os::system::netlink::attribute;
 
     fn nest(kind: u16, inner: &[u8]) -> Vec<u8> {
         let mut outer = Vec::new();

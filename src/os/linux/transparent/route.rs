@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use nix::sys::socket::SockProtocol;
 
-use super::netlink::{Netlink, attribute, find, number};
+use crate::os::system::netlink::{Netlink, attribute, find, number};
 
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETRULE: u16 = 34;
