@@ -18,6 +18,16 @@ const CLIENT: [&str; 2] = ["198.51.100.7", "2001:db8:1::7"];
 const PROXY: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];
 const SERVER: [&str; 2] = ["10.9.0.7", "fd09::7"];
 
+/// Waits for the links at $links: under load the kernel takes its time until they carry something, and without that their
+/// addresses are of no use yet.
+const LINKS_ARE_UP: &str = "for link in $links; do
+        tries=400
+        until ip -brief link show dev $link | grep -q ' UP '; do
+            tries=$((tries - 1)); [ $tries -gt 0 ] || { echo \"$link does not come up\" >&2; exit 1; }
+            sleep 0.05
+        done
+    done";
+
 /// The processes of this thread are in its network.
 fn shell(command: &str) -> bool {
     let output = Command::new("sh").args(["-ec", command]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
@@ -47,7 +57,8 @@ impl Host {
         let thread = told.recv().unwrap();
         assert!(shell(&format!("ip link set {link} netns {thread} name eth0")));
         let host = Host { jobs };
-        assert!(host.run(move || shell(&format!("ip link set lo up; ip link set eth0 up; {commands}"))));
+        let commands = format!("ip link set lo up; ip link set eth0 up; {commands}; links=eth0; {LINKS_ARE_UP}");
+        assert!(host.run(move || shell(&commands)));
         host
     }
 
@@ -74,10 +85,13 @@ fn between_hosts(name: &'static str, test: impl FnOnce(Host, Host) + Send + 'sta
             return Err("no ip, nft or veth".to_owned());
         }
         let addresses =
-            |[v4, v6]: [&str; 2]| format!("ip address add {v4}/24 dev eth0; ip address add {v6}/64 dev eth0 nodad; ");
+            |[v4, v6]: [&str; 2]| format!("ip address add {v4}/24 dev eth0; ip address add {v6}/64 dev eth0 nodad");
         let client = Host::new("c1", addresses(CLIENT));
-        let server =
-            Host::new("s1", addresses(SERVER) + "ip route add default via 10.9.0.1; ip route add default via fd09::1");
+        let server = Host::new(
+            "s1",
+            addresses(SERVER) + "; ip route add default via 10.9.0.1; ip route add default via fd09::1",
+        );
+        assert!(shell(&format!("links='c0 s0'; {LINKS_ARE_UP}")));
         test(client, server);
         Ok(())
     };
