@@ -14,6 +14,7 @@ mod hosts;
 mod http;
 mod life;
 mod logs;
+mod packets;
 mod partners;
 #[path = "../common/process.rs"]
 mod process;
