@@ -81,6 +81,7 @@ impl EventLoop {
             registry,
             streams: Slab::new(),
             gone: Vec::new(),
+            leaving: Vec::new(),
             wheel: Wheel::new(now),
             supplies: super::flow::Supplies {
                 scratch: vec![0; SCRATCH],
@@ -135,6 +136,8 @@ impl EventLoop {
                 self.handle(event);
             }
             self.go_on();
+            // No event is left that could be about them, and those who come next may need their places.
+            self.core.bury();
             self.accept_all();
             self.core.wheel.turn(self.core.now, &mut due);
             for (tick, entry) in due.drain(..) {
@@ -144,9 +147,7 @@ impl EventLoop {
             if let Some(recorder) = &mut self.core.recorder {
                 recorder.flush();
             }
-            for key in self.core.gone.drain(..) {
-                self.core.streams.remove(key);
-            }
+            self.core.bury();
             if self.core.draining && self.sessions.is_empty() {
                 return;
             }
@@ -201,7 +202,11 @@ impl EventLoop {
         let limit = self.core.tick.saturating_sub(self.reuse);
         let mut expired = Vec::new();
         self.core.pool.expire(limit, &mut expired);
-        expired.into_iter().for_each(|key| self.core.close(key));
+        expired.into_iter().for_each(|idle| self.core.discard(idle));
+        // Those that another loop's clients have no room beside.
+        for stream in self.core.pool.make_way() {
+            self.core.close(stream);
+        }
     }
 
     fn timeout(&mut self) -> Option<Duration> {
@@ -236,8 +241,9 @@ impl EventLoop {
             Owner::Session(session, side) => self.run_session(session, Some(side)),
             // Whoever speaks without being asked, or closes, is of no use any more; some servers speak first.
             Owner::Idle(server) if stream.readable && (!stream.fresh || stream.has_ended()) => {
-                self.core.pool.remove(server, key);
-                self.core.close(key);
+                if let Some(idle) = self.core.pool.remove(server, key) {
+                    self.core.discard(idle);
+                }
             }
             Owner::Warming(listener, server) if stream.writable || stream.readable => {
                 self.warmed(key, listener, server)
@@ -373,7 +379,7 @@ impl EventLoop {
         let serials: Vec<u64> = plan.listeners.iter().map(|listener| listener.serial).collect();
         let mut gone = Vec::new();
         self.core.pool.keep(&serials, &mut gone);
-        gone.into_iter().for_each(|key| self.core.close(key));
+        gone.into_iter().for_each(|idle| self.core.discard(idle));
         for key in listening::renew(&mut self.listeners, plan) {
             self.close_listener(key);
         }

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) use upstream::Pool;
+pub(super) use upstream::{Idle, Pool};
 
 use buffer::Buffer;
 use upstream::Upstream;

@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod hostile_h2;
 mod http;
+mod limits;
 mod peer;
 #[path = "../common/process.rs"]
 mod process;
