@@ -18,6 +18,7 @@ use super::http_session::{Idle, Pool};
 use super::memory::Memory;
 use super::plan::{Listener, Target};
 use super::proxy_header;
+use super::queue::Queue;
 use super::select::{Client, Tried, Why};
 use super::server::Engaged;
 use super::shared::{Shared, Trouble};
@@ -73,6 +74,8 @@ pub(super) struct Core {
     pub(super) most_pending: u32,
     /// Much happens at a time: what saves work is worth more than what overlaps with others' work.
     pub(super) crowded: bool,
+    /// Requests that wait for a place at a server.
+    pub(super) queue: Queue,
     /// Connections end as soon as they can.
     pub(super) draining: bool,
     /// Connections to servers that wait for requests.
@@ -134,7 +137,10 @@ impl Core {
         for key in self.gone.drain(..) {
             self.streams.remove(key);
         }
-        self.leaving.clear();
+        if !self.leaving.is_empty() {
+            self.leaving.clear();
+            self.queue.stir();
+        }
     }
 
     /// Connections that are kept ready go, where a new one would else be one too many.

@@ -23,6 +23,7 @@ use super::http_session::{Http, Pool};
 use super::listening::{self, Listening};
 use super::orders::Order;
 use super::plan::{Listener, Plan};
+use super::queue::{Admission, Queue};
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
@@ -41,6 +42,8 @@ const SCRATCH: usize = 128 * 1024;
 const ROUNDS: usize = 4;
 /// Ticks between two looks at connections that wait.
 const SWEEP: Tick = 10;
+/// How many, one after the other, that wait for a place at a server may find none, until the rest need not try.
+const MISSES: u32 = 64;
 /// How long accepting pauses when there is no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,6 +79,7 @@ impl EventLoop {
     /// A loop that takes `orders`; whoever gives one wakes it.
     pub(super) fn new(poll: Poll, registry: Registry, shared: Arc<Shared>, orders: Receiver<Order>) -> EventLoop {
         let now = Instant::now();
+        let queue = Queue::new(shared.epoch);
         let core = Core {
             shared,
             registry,
@@ -97,6 +101,7 @@ impl EventLoop {
             pending: 0,
             most_pending: u32::MAX,
             crowded: false,
+            queue,
             draining: false,
             pool: Pool::default(),
             recorder: None,
@@ -138,6 +143,7 @@ impl EventLoop {
             self.go_on();
             // No event is left that could be about them, and those who come next may need their places.
             self.core.bury();
+            self.let_on();
             self.accept_all();
             self.core.wheel.turn(self.core.now, &mut due);
             for (tick, entry) in due.drain(..) {
@@ -175,6 +181,37 @@ impl EventLoop {
             for key in again {
                 self.run_session(key, None);
             }
+        }
+    }
+
+    /// Lets requests on that wait for a place at a server, as far as there are any.
+    fn let_on(&mut self) {
+        if !self.core.queue.is_due(self.core.now) {
+            return;
+        }
+        let mut next = self.core.queue.behind(None);
+        let mut misses = 0;
+        while let Some((place, key)) = next {
+            let session = self.sessions.get_mut(key).and_then(|place| place.session.take());
+            match session.map(|session| session.admit(&mut self.core)) {
+                Some((after, outcome)) => {
+                    self.put_back(key, after);
+                    misses = match outcome {
+                        Admission::Found => 0,
+                        Admission::Nothing => misses + 1,
+                        Admission::Left => MISSES,
+                    };
+                }
+                // There is none without a session.
+                None => self.core.queue.leave(place),
+            }
+            // Some may be for servers that others may not use.
+            next = if misses < MISSES {
+                self.core.queue.behind(Some(place))
+            } else {
+                misses = 0;
+                self.core.queue.behind_all_like(place)
+            };
         }
     }
 
@@ -221,7 +258,8 @@ impl EventLoop {
         let wheel = self.core.wheel.until_next(self.core.now);
         let sweeps = !self.core.pool.is_empty() || (self.warms && !self.core.draining);
         let sweep = sweeps.then_some(TICK * SWEEP as u32);
-        accept.into_iter().chain(wheel).chain(sweep).min()
+        let queue = self.core.queue.until_due(self.core.now);
+        accept.into_iter().chain(wheel).chain(sweep).chain(queue).min()
     }
 
     fn handle(&mut self, event: &Event) {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use socket2::{SockAddr, Socket};
 
+use super::queue::Longest;
 use super::select::{Choice, Client, Selector, Servers, Tried, View, Why};
 use super::server::{Engaged, Kept, Server};
 use super::tls::{Acceptor, Connector};
@@ -57,6 +58,8 @@ pub struct Listener {
     emergency: Option<Target>,
     abuse: Option<Target>,
     selector: Arc<Selector>,
+    /// Since when, of all loops, a request waits for one of the servers.
+    pub(super) longest: Longest,
 }
 
 /// A server at a listener.
@@ -269,6 +272,7 @@ impl Plan {
                 emergency,
                 abuse,
                 selector: Arc::new(selector),
+                longest: Longest::default(),
             }));
         }
         Ok(Plan { listeners, servers, settings })

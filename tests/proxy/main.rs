@@ -21,3 +21,4 @@ mod scratch;
 mod takeover;
 #[cfg(target_os = "linux")]
 mod transparent;
+mod waiting;

@@ -10,18 +10,27 @@ use rustc_hash::FxBuildHasher;
 
 use super::super::core::{Core, Started};
 use super::super::plan::{Listener, Target};
+use super::super::queue::{Admission, Place};
 use super::super::select::{Tried, Why};
 use super::super::server::{Engaged, Kept};
 use super::super::stream::{Owner, Side};
 use super::super::wheel::Tick;
-use super::{Http, Refused};
+use super::{After, Http, Refused, Session};
 
 /// The server of a request.
 pub(super) enum Upstream {
     None,
+    /// All servers have as many connections as they may.
+    Waiting(Waiting),
     /// A connection is being made.
     Connecting(Box<Connecting>),
     Connected(Connection),
+}
+
+/// A wait for a place at a server.
+pub(super) struct Waiting {
+    place: Place,
+    deadline: Instant,
 }
 
 /// A connection that is being made.
@@ -45,10 +54,14 @@ pub(super) struct Connection {
 impl Upstream {
     pub(super) fn stream(&self) -> Option<usize> {
         match self {
-            Upstream::None => None,
+            Upstream::None | Upstream::Waiting(_) => None,
             Upstream::Connecting(connecting) => Some(connecting.stream),
             Upstream::Connected(connection) => Some(connection.stream),
         }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Upstream::Waiting(_))
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -59,9 +72,10 @@ impl Upstream {
         matches!(self, Upstream::Connected(Connection { reused: true, .. }))
     }
 
-    /// Until when a connection has to be made.
+    /// Until when there has to be a place, or a connection has to be made.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
+            Upstream::Waiting(waiting) => Some(waiting.deadline),
             Upstream::Connecting(connecting) => Some(connecting.deadline),
             _ => None,
         }
@@ -69,7 +83,7 @@ impl Upstream {
 
     pub(super) fn engaged(&self) -> Option<&Engaged> {
         match self {
-            Upstream::None => None,
+            Upstream::None | Upstream::Waiting(_) => None,
             Upstream::Connecting(connecting) => Some(&connecting.engaged),
             Upstream::Connected(connection) => Some(&connection.engaged),
         }
@@ -79,6 +93,7 @@ impl Upstream {
     pub(super) fn drop_it(&mut self, core: &mut Core) {
         let (stream, engaged) = match std::mem::replace(self, Upstream::None) {
             Upstream::None => return,
+            Upstream::Waiting(waiting) => return core.queue.leave(waiting.place),
             Upstream::Connecting(connecting) => {
                 core.pending -= 1;
                 (connecting.stream, connecting.engaged)
@@ -222,8 +237,65 @@ fn key(listener: &Listener, id: u32) -> (u64, u32) {
 }
 
 impl Http {
-    /// Finds a server for the request whose head has just been read.
+    /// Finds a server for the request whose head has just been read, or has it wait for one.
     pub(super) fn engage(&mut self, core: &mut Core) -> Result<(), Refused> {
+        if core.is_overloaded() {
+            return Err(Refused::Nobody(Why::Full));
+        }
+        if core.queue.comes_first(self.listener.serial, &self.listener.longest, core.now) {
+            return self.wait(core);
+        }
+        match self.find(core) {
+            Err(Refused::Nobody(Why::Full)) => self.wait(core),
+            found => found,
+        }
+    }
+
+    /// All servers have as many connections as they may: it waits until one of them has a place, or as long as a server may
+    /// take to accept.
+    fn wait(&mut self, core: &mut Core) -> Result<(), Refused> {
+        let settings = &self.listener.settings;
+        let most = settings.limits.pending;
+        let place = core.queue.enter(self.listener.serial, (self.key, self.parent), most, core.now);
+        let place = place.ok_or(Refused::Nobody(Why::Full))?;
+        self.upstream = Upstream::Waiting(Waiting { place, deadline: core.now + settings.timeouts.connect });
+        Ok(())
+    }
+
+    /// There may be a place now; is there?
+    pub(in crate::proxy) fn admit(mut self: Box<Http>, core: &mut Core) -> (Option<Session>, Admission) {
+        let Upstream::Waiting(Waiting { place, .. }) = self.upstream else {
+            return (Some(Session::Http(self)), Admission::Nothing);
+        };
+        if core.queue.leaves(place, &self.listener.longest, core.now) {
+            return (Some(Session::Http(self)), Admission::Left);
+        }
+        let found = match self.find(core) {
+            Err(Refused::Nobody(Why::Full)) => return (Some(Session::Http(self)), Admission::Nothing),
+            found => found,
+        };
+        core.queue.leave(place);
+        core.queue.tell_if_over(self.listener.serial, &self.listener.longest);
+        if self.upstream.is_waiting() {
+            self.upstream = Upstream::None;
+        }
+        self.last = core.tick;
+        let after = match self.or_refuse(core, found) {
+            Ok(()) => self.carry(core),
+            Err(after) => after,
+        };
+        (self.conclude(core, after), Admission::Found)
+    }
+
+    /// It has waited as long as it may.
+    pub(super) fn give_up_waiting(&mut self, core: &mut Core) -> After {
+        self.upstream.drop_it(core);
+        let refused: Result<(), Refused> = Err(Refused::Nobody(Why::Full));
+        self.or_refuse(core, refused).err().unwrap_or(After::Waits)
+    }
+
+    /// Finds a server for the request.
+    fn find(&mut self, core: &mut Core) -> Result<(), Refused> {
         if core.is_overloaded() {
             return Err(Refused::Nobody(Why::Full));
         }
@@ -360,6 +432,7 @@ impl Http {
             Ok(kept) => {
                 core.pool.put(&self.listener, id, Idle { stream, since: core.tick, kept });
                 core.streams[stream].owner = Owner::Idle(id);
+                core.queue.stir();
             }
             Err(engaged) => {
                 core.close(stream);
@@ -378,8 +451,12 @@ impl Http {
         self.from_server.forget();
         self.to_server.rewind();
         let mut tried = Tried::default();
-        let started = core.dial(self.key, &self.listener, &self.peer, &mut tried).map_err(Refused::Nobody)?;
-        let Started { stream, target, engaged, connected } = started;
+        let Started { stream, target, engaged, connected } =
+            match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
+                Ok(started) => started,
+                Err(Why::Full) => return self.wait(core),
+                Err(why) => return Err(Refused::Nobody(why)),
+            };
         self.connecting_to(core, stream, (target, engaged), tried);
         if connected {
             self.established(core);
