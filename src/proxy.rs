@@ -34,6 +34,7 @@ mod memory;
 mod orders;
 pub mod plan;
 pub mod proxy_header;
+mod queue;
 mod refusal;
 mod relay;
 pub mod select;

@@ -14,11 +14,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::access::{About, End, Entry, Recorder};
 use super::flow::Supplies;
-use super::http_session::Pool;
+use super::http_session::{Idle, Pool};
 use super::memory::Memory;
 use super::plan::{Listener, Target};
 use super::proxy_header;
+use super::queue::Queue;
 use super::select::{Client, Tried, Why};
+use super::server::Engaged;
 use super::shared::{Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
 use super::token;
@@ -54,6 +56,8 @@ pub(super) struct Core {
     pub(super) streams: Slab<Stream>,
     /// Streams to be closed after this round of events.
     pub(super) gone: Vec<usize>,
+    /// The places of those of them that are to servers: each is free once its connection is closed.
+    pub(super) leaving: Vec<Engaged>,
     pub(super) wheel: Wheel,
     pub(super) supplies: Supplies,
     /// The time of this round of events.
@@ -70,6 +74,8 @@ pub(super) struct Core {
     pub(super) most_pending: u32,
     /// Much happens at a time: what saves work is worth more than what overlaps with others' work.
     pub(super) crowded: bool,
+    /// Requests that wait for a place at a server.
+    pub(super) queue: Queue,
     /// Connections end as soon as they can.
     pub(super) draining: bool,
     /// Connections to servers that wait for requests.
@@ -94,6 +100,8 @@ pub(super) struct Started {
     pub(super) stream: usize,
     /// To whom.
     pub(super) target: Target,
+    /// Its place there.
+    pub(super) engaged: Engaged,
     /// It is made already.
     pub(super) connected: bool,
 }
@@ -118,6 +126,32 @@ impl Core {
         }
     }
 
+    /// Closes a connection that was kept ready.
+    pub(super) fn discard(&mut self, idle: Idle) {
+        self.close(idle.stream);
+        self.leaving.push(idle.kept.place());
+    }
+
+    /// What was closed is gone, and leaves room for others.
+    pub(super) fn bury(&mut self) {
+        for key in self.gone.drain(..) {
+            self.streams.remove(key);
+        }
+        if !self.leaving.is_empty() {
+            self.leaving.clear();
+            self.queue.stir();
+        }
+    }
+
+    /// Connections that are kept ready go, where a new one would else be one too many.
+    pub(super) fn make_way(&mut self, engaged: &Engaged) {
+        while engaged.crowds()
+            && let Some(idle) = self.pool.any(engaged.server().id)
+        {
+            self.close(idle.stream);
+        }
+    }
+
     /// Are as many connections to servers being made as may be? Who connects then is refused: it would only wait.
     pub(super) fn is_overloaded(&self) -> bool {
         self.pending >= self.most_pending
@@ -136,16 +170,18 @@ impl Core {
         tried: &mut Tried,
     ) -> Result<Started, Why> {
         loop {
-            let target = listener.choose(&peer.client(), tried, self.now)?.clone();
+            let (target, engaged) = listener.engage(&peer.client(), tried, self.now)?;
+            let target = target.clone();
             // Where HTTP is read, one that waits may have served requests; whoever dials wants a new one.
             if listener.config.mode == Mode::Stream
                 && let Some(stream) = self.take_ready(listener, target.server.id)
             {
                 self.streams[stream].owner = Owner::Session(key, Side::Server);
-                return Ok(Started { stream, target, connected: true });
+                return Ok(Started { stream, target, engaged, connected: true });
             }
+            self.make_way(&engaged);
             match self.connect(Owner::Session(key, Side::Server), listener, peer, &target) {
-                Ok((stream, connected)) => return Ok(Started { stream, target, connected }),
+                Ok((stream, connected)) => return Ok(Started { stream, target, engaged, connected }),
                 Err(e) => self.failed(listener, &target, &e),
             }
         }
@@ -153,11 +189,11 @@ impl Core {
 
     /// A connection that was made before it was wanted, and that the server has not closed since.
     fn take_ready(&mut self, listener: &Listener, id: u32) -> Option<usize> {
-        while let Some(stream) = self.pool.take(listener, id) {
-            if self.streams[stream].is_alive() {
-                return Some(stream);
+        while let Some(idle) = self.pool.take(listener, id) {
+            if self.streams[idle.stream].is_alive() {
+                return Some(idle.stream);
             }
-            self.close(stream);
+            self.discard(idle);
         }
         None
     }

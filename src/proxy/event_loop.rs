@@ -23,6 +23,7 @@ use super::http_session::{Http, Pool};
 use super::listening::{self, Listening};
 use super::orders::Order;
 use super::plan::{Listener, Plan};
+use super::queue::{Admission, Queue};
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
@@ -41,6 +42,8 @@ const SCRATCH: usize = 128 * 1024;
 const ROUNDS: usize = 4;
 /// Ticks between two looks at connections that wait.
 const SWEEP: Tick = 10;
+/// How many, one after the other, that wait for a place at a server may find none, until the rest need not try.
+const MISSES: u32 = 64;
 /// How long accepting pauses when there is no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,11 +79,13 @@ impl EventLoop {
     /// A loop that takes `orders`; whoever gives one wakes it.
     pub(super) fn new(poll: Poll, registry: Registry, shared: Arc<Shared>, orders: Receiver<Order>) -> EventLoop {
         let now = Instant::now();
+        let queue = Queue::new(shared.epoch);
         let core = Core {
             shared,
             registry,
             streams: Slab::new(),
             gone: Vec::new(),
+            leaving: Vec::new(),
             wheel: Wheel::new(now),
             supplies: super::flow::Supplies {
                 scratch: vec![0; SCRATCH],
@@ -96,6 +101,7 @@ impl EventLoop {
             pending: 0,
             most_pending: u32::MAX,
             crowded: false,
+            queue,
             draining: false,
             pool: Pool::default(),
             recorder: None,
@@ -135,6 +141,9 @@ impl EventLoop {
                 self.handle(event);
             }
             self.go_on();
+            // No event is left that could be about them, and those who come next may need their places.
+            self.core.bury();
+            self.let_on();
             self.accept_all();
             self.core.wheel.turn(self.core.now, &mut due);
             for (tick, entry) in due.drain(..) {
@@ -144,9 +153,7 @@ impl EventLoop {
             if let Some(recorder) = &mut self.core.recorder {
                 recorder.flush();
             }
-            for key in self.core.gone.drain(..) {
-                self.core.streams.remove(key);
-            }
+            self.core.bury();
             if self.core.draining && self.sessions.is_empty() {
                 return;
             }
@@ -177,6 +184,37 @@ impl EventLoop {
         }
     }
 
+    /// Lets requests on that wait for a place at a server, as far as there are any.
+    fn let_on(&mut self) {
+        if !self.core.queue.is_due(self.core.now) {
+            return;
+        }
+        let mut next = self.core.queue.behind(None);
+        let mut misses = 0;
+        while let Some((place, key)) = next {
+            let session = self.sessions.get_mut(key).and_then(|place| place.session.take());
+            match session.map(|session| session.admit(&mut self.core)) {
+                Some((after, outcome)) => {
+                    self.put_back(key, after);
+                    misses = match outcome {
+                        Admission::Found => 0,
+                        Admission::Nothing => misses + 1,
+                        Admission::Left => MISSES,
+                    };
+                }
+                // There is none without a session.
+                None => self.core.queue.leave(place),
+            }
+            // Some may be for servers that others may not use.
+            next = if misses < MISSES {
+                self.core.queue.behind(Some(place))
+            } else {
+                misses = 0;
+                self.core.queue.behind_all_like(place)
+            };
+        }
+    }
+
     fn give_birth(&mut self, birth: Birth) {
         let Birth { listener, peer, parent, memory } = birth;
         let place = self.sessions.vacant_entry();
@@ -201,7 +239,11 @@ impl EventLoop {
         let limit = self.core.tick.saturating_sub(self.reuse);
         let mut expired = Vec::new();
         self.core.pool.expire(limit, &mut expired);
-        expired.into_iter().for_each(|key| self.core.close(key));
+        expired.into_iter().for_each(|idle| self.core.discard(idle));
+        // Those that another loop's clients have no room beside.
+        for stream in self.core.pool.make_way() {
+            self.core.close(stream);
+        }
     }
 
     fn timeout(&mut self) -> Option<Duration> {
@@ -216,7 +258,8 @@ impl EventLoop {
         let wheel = self.core.wheel.until_next(self.core.now);
         let sweeps = !self.core.pool.is_empty() || (self.warms && !self.core.draining);
         let sweep = sweeps.then_some(TICK * SWEEP as u32);
-        accept.into_iter().chain(wheel).chain(sweep).min()
+        let queue = self.core.queue.until_due(self.core.now);
+        accept.into_iter().chain(wheel).chain(sweep).chain(queue).min()
     }
 
     fn handle(&mut self, event: &Event) {
@@ -236,8 +279,9 @@ impl EventLoop {
             Owner::Session(session, side) => self.run_session(session, Some(side)),
             // Whoever speaks without being asked, or closes, is of no use any more; some servers speak first.
             Owner::Idle(server) if stream.readable && (!stream.fresh || stream.has_ended()) => {
-                self.core.pool.remove(server, key);
-                self.core.close(key);
+                if let Some(idle) = self.core.pool.remove(server, key) {
+                    self.core.discard(idle);
+                }
             }
             Owner::Warming(listener, server) if stream.writable || stream.readable => {
                 self.warmed(key, listener, server)
@@ -373,7 +417,7 @@ impl EventLoop {
         let serials: Vec<u64> = plan.listeners.iter().map(|listener| listener.serial).collect();
         let mut gone = Vec::new();
         self.core.pool.keep(&serials, &mut gone);
-        gone.into_iter().for_each(|key| self.core.close(key));
+        gone.into_iter().for_each(|idle| self.core.discard(idle));
         for key in listening::renew(&mut self.listeners, plan) {
             self.close_listener(key);
         }

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) use upstream::Pool;
+pub(super) use upstream::{Idle, Pool};
 
 use buffer::Buffer;
 use upstream::Upstream;
@@ -166,6 +166,9 @@ impl Http {
         if let Some(deadline) = self.upstream.deadline()
             && core.now >= deadline
         {
+            if self.upstream.is_waiting() {
+                return self.give_up_waiting(core);
+            }
             let error = io::Error::from_raw_os_error(libc::ETIMEDOUT);
             return if self.redial(core, &error) { self.carry(core) } else { After::Waits };
         }
@@ -237,6 +240,10 @@ impl Http {
     fn round(&mut self, core: &mut Core) -> Result<bool, After> {
         if self.state != State::Open {
             return self.wind_up(core);
+        }
+        // Who has gone wants no place at a server any more.
+        if self.upstream.is_waiting() && core.streams[self.client].is_lost() {
+            return Err(self.client_broken());
         }
         // What is left of a response goes on, whoever has been let go of since.
         let waiting = self.to_client.len();

@@ -93,7 +93,7 @@ mod tests {
         fn relay(&mut self) -> (Session, Vec<usize>) {
             let (client, server) = (self.stream(Side::Client), self.stream(Side::Server));
             let target = &self.listener.targets()[0];
-            let engaged = Engaged::new(&target.server, &target.address);
+            let engaged = Engaged::new(&target.server, &target.address, 0, 0).unwrap();
             let listener = Arc::clone(&self.listener);
             let relay = Relay::of_tunnel(&self.core, 0, listener, (client, Peer::default()), (server, engaged), None);
             (Session::Relay(Box::new(relay)), vec![client, server])

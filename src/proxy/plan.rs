@@ -8,14 +8,19 @@ use std::time::Instant;
 
 use socket2::{SockAddr, Socket};
 
+use super::queue::Longest;
 use super::select::{Choice, Client, Selector, Servers, Tried, View, Why};
-use super::server::Server;
+use super::server::{Engaged, Kept, Server};
 use super::tls::{Acceptor, Connector};
 use crate::config::proxy::{Address, ListenConfig, Mode, ProxyConfig, TransportProtocol};
 use crate::config::{BackendConfig, Balance, Config};
 use crate::failure::{Failure, Sysexit};
 use crate::lb::acl::Acl;
 use crate::os;
+
+/// How often a place at a server that another event loop has taken first is looked for anew: only where places come free
+/// and are lost each time is nobody found then.
+const CONTESTS: u32 = 32;
 
 /// Of the next listener.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -53,6 +58,8 @@ pub struct Listener {
     emergency: Option<Target>,
     abuse: Option<Target>,
     selector: Arc<Selector>,
+    /// Since when, of all loops, a request waits for one of the servers.
+    pub(super) longest: Longest,
 }
 
 /// A server at a listener.
@@ -100,6 +107,18 @@ impl Target {
         let BackendConfig { soft, hard, weight, prio, .. } = *backend;
         let host = backend.host.clone().unwrap_or_else(|| backend.name.clone());
         Ok(Target { server, address, host, acl: acls(backend.acl), soft, hard, weight, prio })
+    }
+}
+
+impl Target {
+    /// May it have another connection? It may have been given away by the time that one is made.
+    fn has_room(&self) -> bool {
+        self.hard == 0 || self.server.connections() < self.hard
+    }
+
+    /// A place for a connection that is kept ready, if it may have one more of any kind.
+    pub(super) fn keep_one(&self) -> Option<Kept> {
+        Kept::new(&self.server, &self.address, self.hard)
     }
 }
 
@@ -152,11 +171,11 @@ impl Servers for Candidates<'_> {
     }
 
     fn emergency(&self) -> bool {
-        self.emergency.is_some_and(|target| target.server.takes(false, self.now))
+        self.emergency.is_some_and(|target| target.server.takes(false, self.now) && target.has_room())
     }
 
     fn abuse(&self) -> bool {
-        self.abuse.is_some_and(|target| target.server.takes(false, self.now))
+        self.abuse.is_some_and(|target| target.server.takes(false, self.now) && target.has_room())
     }
 }
 
@@ -253,6 +272,7 @@ impl Plan {
                 emergency,
                 abuse,
                 selector: Arc::new(selector),
+                longest: Longest::default(),
             }));
         }
         Ok(Plan { listeners, servers, settings })
@@ -303,26 +323,38 @@ fn selector(balance: &Balance, proxy: &ProxyConfig, elder: Option<&Selector>) ->
 }
 
 impl Listener {
-    /// Finds a server for `client` that is not among those `tried`, and adds it to them.
+    /// Finds a server for `client` that is not among those `tried`, adds it to them, and takes a place there: whoever else
+    /// chooses at this moment, the server never has more connections than it may.
     ///
     /// Servers that could not be connected to lately are left out; if there is nobody else, they are tried all the same:
     /// better one attempt too many than a client that is turned away without any.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn choose(&self, client: &Client, tried: &mut Tried, now: Instant) -> Result<&Target, Why> {
+    pub fn engage(&self, client: &Client, tried: &mut Tried, now: Instant) -> Result<(&Target, Engaged), Why> {
         let denied = !self.admits(client.address);
-        let mut choice = self.selector.choose(&self.candidates(true, now), client, denied, tried, now);
-        if matches!(choice, Choice::Refuse(Why::Down | Why::Failed)) {
-            choice = self.selector.choose(&self.candidates(false, now), client, denied, tried, now);
+        for _ in 0..CONTESTS {
+            let choose = |strict| self.selector.choose_for(&self.candidates(strict, now), client, denied, tried, now);
+            let (mut choice, mut known) = choose(true);
+            if matches!(choice, Choice::Refuse(Why::Down | Why::Failed)) {
+                (choice, known) = choose(false);
+            }
+            let (target, most) = match choice {
+                Choice::Server(index) => {
+                    let target = &self.servers[index];
+                    (target, if known { 0 } else { target.soft })
+                }
+                Choice::Emergency => (self.emergency.as_ref().ok_or(Why::Down)?, 0),
+                Choice::Abuse => (self.abuse.as_ref().ok_or(Why::Denied)?, 0),
+                Choice::Refuse(why) => return Err(why),
+            };
+            // Without one, another loop was faster, and what is seen of the server now says so.
+            if let Some(engaged) = Engaged::new(&target.server, &target.address, most, target.hard) {
+                tried.add(choice);
+                return Ok((target, engaged));
+            }
         }
-        tried.add(choice);
-        match choice {
-            Choice::Server(index) => Ok(&self.servers[index]),
-            Choice::Emergency => self.emergency.as_ref().ok_or(Why::Down),
-            Choice::Abuse => self.abuse.as_ref().ok_or(Why::Denied),
-            Choice::Refuse(why) => Err(why),
-        }
+        Err(Why::Full)
     }
 
     fn candidates(&self, strict: bool, now: Instant) -> Candidates<'_> {

@@ -95,17 +95,17 @@ impl Relay {
             return Err(Why::Full);
         }
         let mut tried = Tried::default();
-        let started = core.dial(key, &listener, &peer, &mut tried)?;
-        let (dialing, connected) = dialing_of(core, &listener, tried, &started);
+        let Started { stream, target, engaged, connected } = core.dial(key, &listener, &peer, &mut tried)?;
+        let dialing = dialing_of(core, &listener, tried, target);
         let mut relay = Relay {
             key,
             peer,
             client,
-            server: started.stream,
+            server: stream,
             phase: Phase::Connecting(dialing),
             up: Flow::new(),
             down: Flow::new(),
-            engaged: Some(Engaged::new(&started.target.server, &started.target.address)),
+            engaged: Some(engaged),
             began: core.now,
             connected: None,
             last: core.tick,
@@ -265,11 +265,10 @@ impl Relay {
         core.close(self.server);
         let mut tried = std::mem::take(&mut dialing.tried);
         match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
-            Ok(started) => {
-                let (dialing, connected) = dialing_of(core, &self.listener, tried, &started);
-                self.server = started.stream;
-                self.engaged = Some(Engaged::new(&started.target.server, &started.target.address));
-                self.phase = Phase::Connecting(dialing);
+            Ok(Started { stream, target, engaged, connected }) => {
+                self.server = stream;
+                core.leaving.extend(self.engaged.replace(engaged));
+                self.phase = Phase::Connecting(dialing_of(core, &self.listener, tried, target));
                 if !connected {
                     return Fate::Lives;
                 }
@@ -285,6 +284,7 @@ impl Relay {
                 core.streams[self.client].reset_on_close();
                 core.close(self.client);
                 self.record(core);
+                core.leaving.extend(self.engaged.take());
                 Fate::Over
             }
         }
@@ -386,6 +386,7 @@ impl Relay {
             engaged.server().received.fetch_add(self.down.bytes, Relaxed);
         }
         self.record(core);
+        core.leaving.extend(self.engaged.take());
         Fate::Over
     }
 
@@ -411,7 +412,7 @@ impl Relay {
     }
 }
 
-fn dialing_of(core: &Core, listener: &Listener, tried: Tried, started: &Started) -> (Box<Dialing>, bool) {
+fn dialing_of(core: &Core, listener: &Listener, tried: Tried, target: Target) -> Box<Dialing> {
     let deadline = core.now + listener.settings.timeouts.connect;
-    (Box::new(Dialing { tried, target: started.target.clone(), deadline }), started.connected)
+    Box::new(Dialing { tried, target, deadline })
 }

@@ -284,7 +284,7 @@ impl Selector {
 
     /// Where `client` goes. `denied`: the listener's access list keeps it out. `tried`: who has failed for this
     /// connection; it is asked again after each. Limits are compared with what the views say: who needs them exact
-    /// counts a connection before it is made, and asks again if that was one too many.
+    /// takes a place before a connection is made, and asks again if there was none any more.
     pub fn choose(
         &self,
         servers: &(impl Servers + ?Sized),
@@ -293,11 +293,24 @@ impl Selector {
         tried: &Tried,
         now: Instant,
     ) -> Choice {
+        self.choose_for(servers, client, denied, tried, now).0
+    }
+
+    /// The same, and whether it is a server that the client was at before, up to whose hard limit it may go.
+    pub(super) fn choose_for(
+        &self,
+        servers: &(impl Servers + ?Sized),
+        client: &Client,
+        denied: bool,
+        tried: &Tried,
+        now: Instant,
+    ) -> (Choice, bool) {
         if denied {
-            return if servers.abuse() && !tried.abuse() { Choice::Abuse } else { Choice::Refuse(Why::Denied) };
+            let abuse = servers.abuse() && !tried.abuse();
+            return (if abuse { Choice::Abuse } else { Choice::Refuse(Why::Denied) }, false);
         }
         if tried.emergency() {
-            return Choice::Refuse(Why::Failed);
+            return (Choice::Refuse(Why::Failed), false);
         }
         let client = &Client { address: client.address.map(|address| address.to_canonical()), port: client.port };
         let known = self.known(servers, client, now);
@@ -306,7 +319,7 @@ impl Selector {
             && !tried.contains(index)
             && (tried.is_empty() || !self.selection.stubborn)
         {
-            return Choice::Server(index);
+            return (Choice::Server(index), true);
         }
         let found = if !self.selection.stubborn {
             self.search(servers, client, |index, view| !tried.contains(index) && view.serves_new())
@@ -316,7 +329,7 @@ impl Selector {
         } else {
             None
         };
-        found.map_or_else(|| self.nobody(servers, client, tried), Choice::Server)
+        (found.map_or_else(|| self.nobody(servers, client, tried), Choice::Server), false)
     }
 
     /// `client` has been connected to server `id`: from now on that is where it was.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
@@ -21,6 +21,19 @@ pub enum Wanted {
     Maintenance,
 }
 
+/// One connection that is kept ready, within the number of all.
+const KEPT: u64 = 1 << 32;
+
+/// How many of `places` serve clients.
+fn serving(places: u64) -> u32 {
+    places as u32
+}
+
+/// How many of `places` there are, whatever for.
+fn all(places: u64) -> u64 {
+    u64::from(serving(places)) + places / KEPT
+}
+
 /// A server, for as long as there is one of that name: over reloads, too.
 #[derive(Debug)]
 pub struct Server {
@@ -34,7 +47,9 @@ pub struct Server {
     wanted: AtomicU8,
     /// Until when it is left out, in milliseconds since `epoch`.
     blacklisted: AtomicU64,
-    connections: AtomicU32,
+    /// Its connections: those that serve clients in the lower half, those that are kept ready, each a [`KEPT`], in the
+    /// upper one. One number, so that limits are kept by one step that either happens or does not.
+    places: AtomicU64,
     /// Connections that were made.
     pub made: AtomicU64,
     /// Connections that could not be made.
@@ -57,7 +72,7 @@ impl Server {
             healthy: AtomicBool::new(true),
             wanted: AtomicU8::new(Wanted::Active as u8),
             blacklisted: AtomicU64::new(0),
-            connections: AtomicU32::new(0),
+            places: AtomicU64::new(0),
             made: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -108,7 +123,12 @@ impl Server {
 
     /// Connections of clients that it serves.
     pub fn connections(&self) -> u32 {
-        self.connections.load(Relaxed)
+        serving(self.places.load(Relaxed))
+    }
+
+    /// Connections that nobody uses just now, as far as they count: those to servers with a hard limit.
+    pub fn kept(&self) -> u32 {
+        (self.places.load(Relaxed) / KEPT) as u32
     }
 
     /// May new connections go there? Not counting what is only suspected of it, unless `strict`.
@@ -117,18 +137,33 @@ impl Server {
     }
 }
 
-/// One connection that a server serves, counted as long as this lives.
+/// A place at a server: one connection that serves a client, or is being made for one, counted as long as this lives.
+///
+/// It is had before the connection is begun, and only below the limit, by one atomic step: event loops that come at the
+/// same moment never have more of them than there may be. It is to live as long as the connection's socket.
 #[derive(Debug)]
 pub struct Engaged {
     server: Arc<Server>,
     address: Option<SocketAddr>,
+    /// So many connections may there be; 0: no limit.
+    hard: u32,
+    /// What it counts for.
+    counted: u64,
 }
 
 impl Engaged {
-    /// One more connection, to `address`.
-    pub fn new(server: &Arc<Server>, address: &SockAddr) -> Engaged {
-        server.connections.fetch_add(1, Relaxed);
-        Engaged { server: Arc::clone(server), address: address.as_socket() }
+    /// One more connection to `address`, if the server has fewer than `most` that serve clients, and fewer than `hard`; 0 is
+    /// no limit. `None`: it has as many already.
+    pub fn new(server: &Arc<Server>, address: &SockAddr, most: u32, hard: u32) -> Option<Engaged> {
+        let limit = [most, hard].into_iter().filter(|&limit| limit > 0).min();
+        match limit {
+            None => drop(server.places.fetch_add(1, Relaxed)),
+            Some(limit) => {
+                let one_more = |places| (serving(places) < limit).then_some(places + 1);
+                server.places.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+            }
+        }
+        Some(Engaged { server: Arc::clone(server), address: address.as_socket(), hard, counted: 1 })
     }
 
     /// Whose it is.
@@ -140,10 +175,68 @@ impl Engaged {
     pub(super) fn logged(&self) -> access::Server<'_> {
         access::Server { name: &self.server.name, address: self.address }
     }
+
+    /// Does the server have more connections than it may, for some that are kept ready?
+    pub(super) fn crowds(&self) -> bool {
+        self.hard > 0 && all(self.server.places.load(Relaxed)) > u64::from(self.hard)
+    }
+
+    /// The connection serves nobody any more, and is to be kept ready.
+    ///
+    /// # Errors
+    /// The server has too many of them; its place, to be given up once it is closed.
+    pub(super) fn keep(mut self) -> Result<Kept, Engaged> {
+        let places = &self.server.places;
+        if self.hard == 0 {
+            places.fetch_sub(self.counted, Relaxed);
+            self.counted = 0;
+            return Ok(Kept(self));
+        }
+        let most = u64::from(self.hard);
+        let kept = |places| (all(places) <= most).then(|| places - 1 + KEPT);
+        if places.fetch_update(Relaxed, Relaxed, kept).is_err() {
+            return Err(self);
+        }
+        self.counted = KEPT;
+        Ok(Kept(self))
+    }
 }
 
 impl Drop for Engaged {
     fn drop(&mut self) {
-        self.server.connections.fetch_sub(1, Relaxed);
+        if self.counted > 0 {
+            self.server.places.fetch_sub(self.counted, Relaxed);
+        }
     }
 }
+
+/// A connection that serves nobody and is kept ready, or being made for that; counted as such as long as this lives, if
+/// its server has a hard limit.
+#[derive(Debug)]
+pub(super) struct Kept(Engaged);
+
+impl Kept {
+    /// One more, if the server has fewer than `hard` connections, of whatever kind; 0 is no limit.
+    pub(super) fn new(server: &Arc<Server>, address: &SockAddr, hard: u32) -> Option<Kept> {
+        let counted = if hard > 0 { KEPT } else { 0 };
+        if hard > 0 {
+            let one_more = |places| (all(places) < u64::from(hard)).then_some(places + KEPT);
+            server.places.fetch_update(Relaxed, Relaxed, one_more).ok()?;
+        }
+        Some(Kept(Engaged { server: Arc::clone(server), address: address.as_socket(), hard, counted }))
+    }
+
+    /// Does the server have more connections than it may, so that this one is in the way?
+    pub(super) fn crowds(&self) -> bool {
+        self.0.crowds()
+    }
+
+    /// Its place, to be given up once the connection is closed.
+    pub(super) fn place(self) -> Engaged {
+        self.0
+    }
+}
+
+#[cfg(test)]
+#[path = "server/tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::core::Peer;
 use super::event_loop::EventLoop;
+use super::http_session::Idle;
 use super::stream::Owner;
 
 impl EventLoop {
@@ -36,10 +37,15 @@ impl EventLoop {
                     continue;
                 }
                 for _ in there..wanted {
+                    let Some(kept) = target.keep_one() else { break };
                     let begun = self.core.connect(Owner::Warming(place, id), &listener, &Peer::default(), target);
                     match begun {
-                        Ok((stream, true)) => self.warmed(stream, place, id),
-                        Ok((_, false)) => {}
+                        Ok((stream, connected)) => {
+                            self.core.pool.begin(stream, kept);
+                            if connected {
+                                self.warmed(stream, place, id);
+                            }
+                        }
                         Err(e) => {
                             self.core.failed(&listener, target, &e);
                             break;
@@ -52,22 +58,25 @@ impl EventLoop {
 
     /// A connection that was to be ready is made, or not.
     pub(super) fn warmed(&mut self, stream: usize, place: usize, id: u32) {
+        let Some(kept) = self.core.pool.begun(stream) else { return self.core.close(stream) };
+        let idle = Idle { stream, since: self.core.tick, kept };
         let Some(listener) = self.listeners.get(place).map(|listening| Arc::clone(&listening.listener)) else {
-            return self.core.close(stream);
+            return self.core.discard(idle);
         };
         let Some(target) = listener.targets().iter().find(|target| target.server.id == id) else {
-            return self.core.close(stream);
+            return self.core.discard(idle);
         };
         match self.core.streams[stream].connected() {
-            Ok(()) if self.core.pool.put(&listener, id, stream, self.core.tick) => {
+            Ok(()) if self.core.pool.has_room(&listener, id) => {
+                self.core.pool.put(&listener, id, idle);
                 target.server.made.fetch_add(1, Relaxed);
                 self.core.streams[stream].owner = Owner::Idle(id);
                 self.core.streams[stream].fresh = true;
             }
-            Ok(()) => self.core.close(stream),
+            Ok(()) => self.core.discard(idle),
             Err(e) => {
                 self.core.failed(&listener, target, &e);
-                self.core.close(stream);
+                self.core.discard(idle);
             }
         }
     }

@@ -13,31 +13,31 @@ use crate::program::{Program, certificate, listen, server};
 use crate::scratch::Scratch;
 
 /// What a connection begins with: the preface, and empty settings.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// GET / of the host `a`, as HPACK (RFC 7541) has it.
-const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
+pub const GET: &[u8] = b"\x82\x87\x84\x41\x01a";
 /// The most that any of these clients may cost, bytes.
 const MOST: u64 = 24 << 20;
 /// What a client sends at most.
 const SENT: usize = 64 << 20;
 
 /// A frame (RFC 9113 section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-type Secure = StreamOwned<ClientConnection, TcpStream>;
+pub type Secure = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Secure {
+pub fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> Secure {
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TcpStream::connect(address).unwrap();
     patient(&stream);
@@ -73,6 +73,15 @@ fn flood(stream: &mut Secure, reads: bool, mut next: impl FnMut(u32) -> Vec<u8>)
     unreachable!()
 }
 
+/// What clients need to know who trust the certificate `made`.
+pub fn trusting(made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    config.with_root_certificates(roots).with_no_client_auth()
+}
+
 #[test]
 fn floods_of_frames_take_bounded_memory_and_nobody_elses_time() {
     let (backend, _) = serve(|mut stream| {
@@ -92,11 +101,7 @@ fn floods_of_frames_take_bounded_memory_and_nobody_elses_time() {
     let address = free_address();
     let toml = [server("be", backend), listen(address.to_string(), &format!("mode = \"http\"\n{tls}"))].concat();
     let program = Program::start(&scratch, &toml);
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    let mut config = trusting(&made);
     let plain = Arc::new(config.clone());
     config.alpn_protocols = vec![b"h2".to_vec()];
     let config = Arc::new(config);

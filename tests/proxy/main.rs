@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod hostile_h2;
 mod http;
+mod limits;
 mod peer;
 #[path = "../common/process.rs"]
 mod process;
@@ -20,3 +21,4 @@ mod scratch;
 mod takeover;
 #[cfg(target_os = "linux")]
 mod transparent;
+mod waiting;

@@ -166,7 +166,8 @@ impl Link {
     /// To a server that is not among those `tried`.
     fn new(core: &Core, listener: &Listener, key: &Key, place: usize, tried: &mut Tried) -> Result<Link, Reason> {
         loop {
-            let target = listener.choose(&selected(key), tried, core.now)?.clone();
+            let (target, engaged) = listener.engage(&selected(key), tried, core.now)?;
+            let target = target.clone();
             let Some(address) = target.address.as_socket() else {
                 core.short(|| {
                     let setting = listener.config.setting();
@@ -177,7 +178,7 @@ impl Link {
             match connect(core, listener, key, address, place) {
                 Ok(socket) => {
                     target.server.made.fetch_add(1, Relaxed);
-                    return Ok(Link { socket, _engaged: Engaged::new(&target.server, &target.address), target });
+                    return Ok(Link { socket, target, _engaged: engaged });
                 }
                 Err(e) => {
                     failed(core, listener, &target, &e);

@@ -5,6 +5,7 @@ use crate::proxy::core::Core;
 use crate::proxy::greeting::Greeting;
 use crate::proxy::h2_session::H2;
 use crate::proxy::http_session::Http;
+use crate::proxy::queue::Admission;
 use crate::proxy::relay::{Fate, Relay};
 use crate::proxy::stream::Side;
 use crate::proxy::wheel::Tick;
@@ -29,6 +30,14 @@ impl Session {
                 Fate::Lives => Some(Session::Relay(relay)),
                 Fate::Over => None,
             },
+        }
+    }
+
+    /// It may find a place at a server now, if it waits for one; `None` for a session that is over.
+    pub(super) fn admit(self, core: &mut Core) -> (Option<Session>, Admission) {
+        match self {
+            Session::Http(http) => http.admit(core),
+            other => (Some(other), Admission::Nothing),
         }
     }
 

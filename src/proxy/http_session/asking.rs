@@ -149,12 +149,15 @@ impl Http {
 
     /// Sends `body` behind what waits already; may more come?
     pub(super) fn send_to_server(&mut self, core: &mut Core, body: &[u8]) -> bool {
-        let Some(server) = self.upstream.stream() else { return false };
         if !self.upstream.is_connected() {
             // It waits for that, as its head does.
-            self.to_server.add(&mut core.supplies.buffers, body);
-            return self.to_server.len() <= TOGETHER;
+            let comes = self.upstream.deadline().is_some();
+            if comes {
+                self.to_server.add(&mut core.supplies.buffers, body);
+            }
+            return comes && self.to_server.len() <= TOGETHER;
         }
+        let Some(server) = self.upstream.stream() else { return false };
         let Ok(more) = self.to_server.send(body, &mut core.streams[server], &mut core.supplies) else {
             self.server_broken();
             return false;

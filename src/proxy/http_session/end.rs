@@ -100,7 +100,7 @@ impl Http {
             core.record_unserved(&self.listener, &self.peer, began, self.log.end);
         }
         self.release(core, false);
-        self.drop_connecting(core);
+        self.upstream.drop_it(core);
         self.to_server.forget();
         self.asked = None;
         if !self.exchange.can_refuse() {
@@ -162,16 +162,6 @@ impl Http {
         core.streams[self.client].reset_on_close();
     }
 
-    fn drop_connecting(&mut self, core: &mut Core) {
-        if let Some(stream) = self.upstream.stream() {
-            if !self.upstream.is_connected() {
-                core.pending -= 1;
-            }
-            core.close(stream);
-            self.upstream = super::Upstream::None;
-        }
-    }
-
     /// Between two requests nothing is kept.
     pub(super) fn give_buffers_back(&mut self, core: &mut Core) {
         for buffer in [&mut self.from_client, &mut self.to_server, &mut self.from_server, &mut self.to_client] {
@@ -186,7 +176,7 @@ impl Http {
             self.record(core);
         }
         self.release(core, false);
-        self.drop_connecting(core);
+        self.upstream.drop_it(core);
         for buffer in [&mut self.from_client, &mut self.to_server, &mut self.from_server, &mut self.to_client] {
             buffer.give_back(&mut core.supplies.buffers);
         }

@@ -8,20 +8,29 @@ use std::time::Instant;
 
 use rustc_hash::FxBuildHasher;
 
-use super::super::core::Core;
+use super::super::core::{Core, Started};
 use super::super::plan::{Listener, Target};
+use super::super::queue::{Admission, Place};
 use super::super::select::{Tried, Why};
-use super::super::server::Engaged;
+use super::super::server::{Engaged, Kept};
 use super::super::stream::{Owner, Side};
 use super::super::wheel::Tick;
-use super::{Http, Refused};
+use super::{After, Http, Refused, Session};
 
 /// The server of a request.
 pub(super) enum Upstream {
     None,
+    /// All servers have as many connections as they may.
+    Waiting(Waiting),
     /// A connection is being made.
     Connecting(Box<Connecting>),
     Connected(Connection),
+}
+
+/// A wait for a place at a server.
+pub(super) struct Waiting {
+    place: Place,
+    deadline: Instant,
 }
 
 /// A connection that is being made.
@@ -45,10 +54,14 @@ pub(super) struct Connection {
 impl Upstream {
     pub(super) fn stream(&self) -> Option<usize> {
         match self {
-            Upstream::None => None,
+            Upstream::None | Upstream::Waiting(_) => None,
             Upstream::Connecting(connecting) => Some(connecting.stream),
             Upstream::Connected(connection) => Some(connection.stream),
         }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Upstream::Waiting(_))
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -59,9 +72,10 @@ impl Upstream {
         matches!(self, Upstream::Connected(Connection { reused: true, .. }))
     }
 
-    /// Until when a connection has to be made.
+    /// Until when there has to be a place, or a connection has to be made.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
+            Upstream::Waiting(waiting) => Some(waiting.deadline),
             Upstream::Connecting(connecting) => Some(connecting.deadline),
             _ => None,
         }
@@ -69,10 +83,25 @@ impl Upstream {
 
     pub(super) fn engaged(&self) -> Option<&Engaged> {
         match self {
-            Upstream::None => None,
+            Upstream::None | Upstream::Waiting(_) => None,
             Upstream::Connecting(connecting) => Some(&connecting.engaged),
             Upstream::Connected(connection) => Some(&connection.engaged),
         }
+    }
+
+    /// Whatever there is, is closed.
+    pub(super) fn drop_it(&mut self, core: &mut Core) {
+        let (stream, engaged) = match std::mem::replace(self, Upstream::None) {
+            Upstream::None => return,
+            Upstream::Waiting(waiting) => return core.queue.leave(waiting.place),
+            Upstream::Connecting(connecting) => {
+                core.pending -= 1;
+                (connecting.stream, connecting.engaged)
+            }
+            Upstream::Connected(connection) => (connection.stream, connection.engaged),
+        };
+        core.close(stream);
+        core.leaving.push(engaged);
     }
 
     /// The connection, for somebody else.
@@ -87,27 +116,44 @@ impl Upstream {
 /// Connections that wait for the next request: those of one snapshot of a listener to one server are alike.
 #[derive(Default)]
 pub(in crate::proxy) struct Pool {
-    idle: HashMap<(u64, u32), Vec<(usize, Tick)>, FxBuildHasher>,
+    idle: HashMap<(u64, u32), Vec<Idle>, FxBuildHasher>,
     count: usize,
+    /// Those that are being made to be kept.
+    begun: Vec<(usize, Kept)>,
+}
+
+/// A connection that waits.
+pub(in crate::proxy) struct Idle {
+    pub(in crate::proxy) stream: usize,
+    /// Since when.
+    pub(in crate::proxy) since: Tick,
+    pub(in crate::proxy) kept: Kept,
 }
 
 impl Pool {
-    pub(in crate::proxy) fn put(&mut self, listener: &Listener, id: u32, stream: usize, now: Tick) -> bool {
+    /// May another one to server `id` wait?
+    pub(in crate::proxy) fn has_room(&self, listener: &Listener, id: u32) -> bool {
         let limits = &listener.settings.limits;
-        let idle = self.idle.entry(key(listener, id)).or_default();
-        if idle.len() >= limits.reuse.max(limits.idlers) as usize {
-            return false;
-        }
-        idle.push((stream, now));
+        self.waiting(listener, id) < limits.reuse.max(limits.idlers) as usize
+    }
+
+    pub(in crate::proxy) fn put(&mut self, listener: &Listener, id: u32, idle: Idle) {
+        self.idle.entry(key(listener, id)).or_default().push(idle);
         self.count += 1;
-        true
     }
 
     /// The one that has waited shortest: it is the least likely to be closed by now.
-    pub(in crate::proxy) fn take(&mut self, listener: &Listener, id: u32) -> Option<usize> {
-        let (stream, _) = self.idle.get_mut(&key(listener, id))?.pop()?;
+    pub(in crate::proxy) fn take(&mut self, listener: &Listener, id: u32) -> Option<Idle> {
+        let idle = self.idle.get_mut(&key(listener, id))?.pop()?;
         self.count -= 1;
-        Some(stream)
+        Some(idle)
+    }
+
+    /// Any one to server `id`, of whichever listener.
+    pub(in crate::proxy) fn any(&mut self, id: u32) -> Option<Idle> {
+        let idle = self.idle.iter_mut().filter(|((_, of), _)| *of == id).find_map(|(_, idle)| idle.pop())?;
+        self.count -= 1;
+        Some(idle)
     }
 
     /// How many are waiting.
@@ -115,42 +161,67 @@ impl Pool {
         self.idle.get(&key(listener, id)).map_or(0, Vec::len)
     }
 
+    /// `stream` is being made, to wait.
+    pub(in crate::proxy) fn begin(&mut self, stream: usize, kept: Kept) {
+        self.begun.push((stream, kept));
+    }
+
+    /// `stream` is made, or not: its place.
+    pub(in crate::proxy) fn begun(&mut self, stream: usize) -> Option<Kept> {
+        let at = self.begun.iter().position(|(begun, _)| *begun == stream)?;
+        Some(self.begun.swap_remove(at).1)
+    }
+
     /// `stream`, to server `id`, is no good any more.
-    pub(in crate::proxy) fn remove(&mut self, id: u32, stream: usize) {
-        for (_, idle) in self.idle.iter_mut().filter(|((_, of), _)| *of == id) {
-            let before = idle.len();
-            idle.retain(|(known, _)| *known != stream);
-            self.count -= before - idle.len();
-        }
+    pub(in crate::proxy) fn remove(&mut self, id: u32, stream: usize) -> Option<Idle> {
+        let of_server = self.idle.iter_mut().filter(|((_, of), _)| *of == id);
+        let find = |idle: &mut Vec<Idle>| {
+            let at = idle.iter().position(|known| known.stream == stream)?;
+            Some(idle.remove(at))
+        };
+        let removed = of_server.map(|(_, idle)| idle).find_map(find)?;
+        self.count -= 1;
+        Some(removed)
     }
 
     /// Takes out those of listeners that are none of these any more.
-    pub(in crate::proxy) fn keep(&mut self, serials: &[u64], gone: &mut Vec<usize>) {
-        self.idle.retain(|(serial, _), idle| {
-            let keep = serials.contains(serial);
-            if !keep {
-                gone.extend(idle.iter().map(|&(stream, _)| stream));
+    pub(in crate::proxy) fn keep(&mut self, serials: &[u64], gone: &mut Vec<Idle>) {
+        for ((serial, _), idle) in &mut self.idle {
+            if !serials.contains(serial) {
+                gone.append(idle);
             }
-            keep
-        });
-        self.count = self.idle.values().map(Vec::len).sum();
+        }
+        self.recount();
     }
 
     /// Takes out those that have waited since before `limit`.
-    pub(in crate::proxy) fn expire(&mut self, limit: Tick, expired: &mut Vec<usize>) {
+    pub(in crate::proxy) fn expire(&mut self, limit: Tick, expired: &mut Vec<Idle>) {
         if self.count == 0 {
             return;
         }
-        self.idle.retain(|_, idle| {
-            idle.retain(|&(stream, since)| {
-                let keep = since >= limit;
-                if !keep {
-                    expired.push(stream);
-                }
-                keep
-            });
-            !idle.is_empty()
-        });
+        for idle in self.idle.values_mut() {
+            expired.extend(idle.extract_if(.., |idle| idle.since < limit));
+        }
+        self.recount();
+    }
+
+    /// Takes out those whose servers have more connections than they may, until they have not. Their places are free.
+    pub(in crate::proxy) fn make_way(&mut self) -> Vec<usize> {
+        let mut gone = Vec::new();
+        if self.count == 0 {
+            return gone;
+        }
+        for idle in self.idle.values_mut() {
+            while idle.last().is_some_and(|idle| idle.kept.crowds()) {
+                gone.extend(idle.pop().map(|idle| idle.stream));
+            }
+        }
+        self.recount();
+        gone
+    }
+
+    fn recount(&mut self) {
+        self.idle.retain(|_, idle| !idle.is_empty());
         self.count = self.idle.values().map(Vec::len).sum();
     }
 
@@ -166,22 +237,78 @@ fn key(listener: &Listener, id: u32) -> (u64, u32) {
 }
 
 impl Http {
-    /// Finds a server for the request whose head has just been read.
+    /// Finds a server for the request whose head has just been read, or has it wait for one.
     pub(super) fn engage(&mut self, core: &mut Core) -> Result<(), Refused> {
+        if core.is_overloaded() {
+            return Err(Refused::Nobody(Why::Full));
+        }
+        if core.queue.comes_first(self.listener.serial, &self.listener.longest, core.now) {
+            return self.wait(core);
+        }
+        match self.find(core) {
+            Err(Refused::Nobody(Why::Full)) => self.wait(core),
+            found => found,
+        }
+    }
+
+    /// All servers have as many connections as they may: it waits until one of them has a place, or as long as a server may
+    /// take to accept.
+    fn wait(&mut self, core: &mut Core) -> Result<(), Refused> {
+        let settings = &self.listener.settings;
+        let most = settings.limits.pending;
+        let place = core.queue.enter(self.listener.serial, (self.key, self.parent), most, core.now);
+        let place = place.ok_or(Refused::Nobody(Why::Full))?;
+        self.upstream = Upstream::Waiting(Waiting { place, deadline: core.now + settings.timeouts.connect });
+        Ok(())
+    }
+
+    /// There may be a place now; is there?
+    pub(in crate::proxy) fn admit(mut self: Box<Http>, core: &mut Core) -> (Option<Session>, Admission) {
+        let Upstream::Waiting(Waiting { place, .. }) = self.upstream else {
+            return (Some(Session::Http(self)), Admission::Nothing);
+        };
+        if core.queue.leaves(place, &self.listener.longest, core.now) {
+            return (Some(Session::Http(self)), Admission::Left);
+        }
+        let found = match self.find(core) {
+            Err(Refused::Nobody(Why::Full)) => return (Some(Session::Http(self)), Admission::Nothing),
+            found => found,
+        };
+        core.queue.leave(place);
+        core.queue.tell_if_over(self.listener.serial, &self.listener.longest);
+        if self.upstream.is_waiting() {
+            self.upstream = Upstream::None;
+        }
+        self.last = core.tick;
+        let after = match self.or_refuse(core, found) {
+            Ok(()) => self.carry(core),
+            Err(after) => after,
+        };
+        (self.conclude(core, after), Admission::Found)
+    }
+
+    /// It has waited as long as it may.
+    pub(super) fn give_up_waiting(&mut self, core: &mut Core) -> After {
+        self.upstream.drop_it(core);
+        let refused: Result<(), Refused> = Err(Refused::Nobody(Why::Full));
+        self.or_refuse(core, refused).err().unwrap_or(After::Waits)
+    }
+
+    /// Finds a server for the request.
+    fn find(&mut self, core: &mut Core) -> Result<(), Refused> {
         if core.is_overloaded() {
             return Err(Refused::Nobody(Why::Full));
         }
         let listener = Arc::clone(&self.listener);
         let mut tried = Tried::default();
         loop {
-            let chosen = listener.choose(&self.peer.client(), &mut tried, core.now);
-            let target = chosen.map_err(Refused::Nobody)?;
-            if self.reuse(core, target) {
-                return Ok(());
-            }
+            let chosen = listener.engage(&self.peer.client(), &mut tried, core.now);
+            let (target, engaged) = chosen.map_err(Refused::Nobody)?;
+            let Some(engaged) = self.reuse(core, target, engaged) else { return Ok(()) };
+            core.make_way(&engaged);
             match core.connect(Owner::Session(self.key, Side::Server), &listener, &self.peer, target) {
                 Ok((stream, connected)) => {
-                    self.connecting_to(core, stream, target.clone(), tried);
+                    self.connecting_to(core, stream, (target.clone(), engaged), tried);
                     if connected {
                         self.established(core);
                     }
@@ -192,9 +319,10 @@ impl Http {
         }
     }
 
-    /// Takes a connection to `target` that waits for requests, if there is one that is good.
-    fn reuse(&mut self, core: &mut Core, target: &Target) -> bool {
-        while let Some(stream) = core.pool.take(&self.listener, target.server.id) {
+    /// Takes a connection to `target` that waits for requests, if there is one that is good; else `engaged` is given back.
+    fn reuse(&mut self, core: &mut Core, target: &Target, engaged: Engaged) -> Option<Engaged> {
+        while let Some(idle) = core.pool.take(&self.listener, target.server.id) {
+            let stream = idle.stream;
             let fresh = std::mem::take(&mut core.streams[stream].fresh);
             // What may not be sent twice is not sent where it is known to be in vain; and nobody speaks before he is asked.
             let vain = !self.exchange.request().repeatable() && !core.streams[stream].is_alive();
@@ -202,23 +330,21 @@ impl Http {
                 && !core.streams[stream].readable
                 && (!fresh || core.begin_upstream(stream, &self.listener, &self.peer, self.client, target).is_ok());
             if !begun {
-                core.close(stream);
+                core.discard(idle);
                 continue;
             }
-            let engaged = Engaged::new(&target.server, &target.address);
             target.server.requests.fetch_add(1, Relaxed);
             self.listener.served(&self.peer.client(), target.server.id, core.now);
             core.streams[stream].owner = Owner::Session(self.key, Side::Server);
             self.upstream = Upstream::Connected(Connection { stream, engaged, reused: true });
-            return true;
+            return None;
         }
-        false
+        Some(engaged)
     }
 
-    fn connecting_to(&mut self, core: &mut Core, stream: usize, target: Target, tried: Tried) {
+    fn connecting_to(&mut self, core: &mut Core, stream: usize, (target, engaged): (Target, Engaged), tried: Tried) {
         core.pending += 1;
         let (began, deadline) = (core.now, core.now + self.listener.settings.timeouts.connect);
-        let engaged = Engaged::new(&target.server, &target.address);
         self.upstream = Upstream::Connecting(Box::new(Connecting { tried, target, stream, engaged, began, deadline }));
     }
 
@@ -260,14 +386,15 @@ impl Http {
         let Upstream::Connecting(connecting) = std::mem::replace(&mut self.upstream, Upstream::None) else {
             return true;
         };
-        let Connecting { mut tried, target, stream, .. } = *connecting;
+        let Connecting { mut tried, target, stream, engaged, .. } = *connecting;
         core.pending -= 1;
         core.failed(&self.listener, &target, error);
         core.close(stream);
+        drop(engaged);
         match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
-            Ok(started) => {
-                self.connecting_to(core, started.stream, started.target, tried);
-                started.connected && self.established(core)
+            Ok(Started { stream, target, engaged, connected }) => {
+                self.connecting_to(core, stream, (target, engaged), tried);
+                connected && self.established(core)
             }
             Err(why) => {
                 self.nobody(core, why);
@@ -281,36 +408,57 @@ impl Http {
         let _ = self.or_refuse::<()>(core, Err(Refused::Nobody(why)));
     }
 
-    /// The request has its response: its connection waits for another one, or is closed.
-    pub(super) fn release(&mut self, core: &mut Core, reuse: bool) {
+    /// The server's connection, with what went over it counted.
+    fn part(&mut self) -> Option<(usize, Engaged)> {
         if !self.upstream.is_connected() {
-            return;
+            return None;
         }
-        let Some((stream, engaged)) = self.upstream.give_up() else { return };
+        let (stream, engaged) = self.upstream.give_up()?;
         engaged.server().sent.fetch_add(self.log.received, Relaxed);
         engaged.server().received.fetch_add(self.log.sent, Relaxed);
         (self.log.received, self.log.sent) = (0, 0);
+        Some((stream, engaged))
+    }
+
+    /// The request has its response: its connection waits for another one, or is closed.
+    pub(super) fn release(&mut self, core: &mut Core, reuse: bool) {
+        let Some((stream, engaged)) = self.part() else { return };
         let own = self.listener.config.transparent || self.listener.config.send_proxy.is_some();
         let id = engaged.server().id;
         // Who has said more, or has closed, is of no use.
         let reuse = reuse && !own && !core.draining && core.streams[stream].is_quiet();
-        if reuse && core.pool.put(&self.listener, id, stream, core.tick) {
-            core.streams[stream].owner = Owner::Idle(id);
-        } else {
-            core.close(stream);
+        let kept = if reuse && core.pool.has_room(&self.listener, id) { engaged.keep() } else { Err(engaged) };
+        match kept {
+            Ok(kept) => {
+                core.pool.put(&self.listener, id, Idle { stream, since: core.tick, kept });
+                core.streams[stream].owner = Owner::Idle(id);
+                core.queue.stir();
+            }
+            Err(engaged) => {
+                core.close(stream);
+                core.leaving.push(engaged);
+            }
         }
     }
 
     /// The request is sent again, over a new connection.
     pub(super) fn retry(&mut self, core: &mut Core) -> Result<(), Refused> {
-        self.release(core, false);
+        // The server has closed it already: its place is free for the new one.
+        if let Some((stream, _)) = self.part() {
+            core.close(stream);
+        }
         self.server_ended = false;
         self.from_server.forget();
         self.to_server.rewind();
         let mut tried = Tried::default();
-        let started = core.dial(self.key, &self.listener, &self.peer, &mut tried).map_err(Refused::Nobody)?;
-        self.connecting_to(core, started.stream, started.target, tried);
-        if started.connected {
+        let Started { stream, target, engaged, connected } =
+            match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
+                Ok(started) => started,
+                Err(Why::Full) => return self.wait(core),
+                Err(why) => return Err(Refused::Nobody(why)),
+            };
+        self.connecting_to(core, stream, (target, engaged), tried);
+        if connected {
             self.established(core);
         }
         Ok(())

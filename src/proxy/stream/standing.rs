@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::Stream;
+use super::{Stream, Transport};
 use crate::os;
 
 impl Stream {
@@ -50,6 +50,14 @@ impl Stream {
         match self.peek(&mut [0]) {
             Ok(bytes) => bytes > 0,
             Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Has the peer given the connection up, as far as was told?
+    pub(in crate::proxy) fn is_lost(&self) -> bool {
+        match &self.transport {
+            Transport::Socket(_) => self.failed,
+            Transport::Memory(memory) => memory.borrow().abandoned,
         }
     }
 
