@@ -133,11 +133,16 @@ install_by_apt() {
 		apt-get install -y -q --no-install-recommends --no-remove -o DPkg::Lock::Timeout=120 "$@"
 }
 
-# leave_service_off COMMAND: Debian enables a service of that name for the next start of the machine.
+# leave_service_off COMMAND: Debian enables its service for the next start of the machine.
 leave_service_off() {
-	if command -v systemctl >/dev/null 2>&1 && systemctl is-enabled --quiet "$1" 2>/dev/null; then
-		echo "the service $1, installed just now, stays off: systemctl disable $1" >&2
-		as_root systemctl disable --quiet "$1" >&2 || true
+	case $1 in
+	sshd) ls_service=ssh ;;
+	rsyslogd) ls_service=rsyslog ;;
+	*) ls_service=$1 ;;
+	esac
+	if command -v systemctl >/dev/null 2>&1 && systemctl is-enabled --quiet "$ls_service" 2>/dev/null; then
+		echo "the service $ls_service, installed just now, stays off: systemctl disable $ls_service" >&2
+		as_root systemctl disable --quiet "$ls_service" >&2 || true
 	fi
 }
 

@@ -258,6 +258,8 @@ impl H2 {
         for request in std::mem::take(&mut self.requests).into_values() {
             request.abandon(core);
         }
+        // Frames say themselves whether they are whole, so that this end promises nothing. There is room for it, mostly.
+        let _ = core.streams[self.client].say_goodbye();
         core.close(self.client);
     }
 }

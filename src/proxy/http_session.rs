@@ -136,6 +136,7 @@ impl Http {
                     // Whose first request has not come yet has been promised an answer.
                     let waits = self.asked.is_none() && self.state == State::Open;
                     if core.draining && waits && self.to_client.is_empty() && self.from_client.is_empty() {
+                        self.take_leave(core);
                         self.close(core);
                         return None;
                     }
@@ -184,6 +185,10 @@ impl Http {
         }
         if !timeouts.idle.is_zero() && core.tick >= self.last + ticks(timeouts.idle) {
             self.log.end = access::End::Idle;
+            if self.exchange.is_idle() && self.to_client.is_empty() {
+                self.take_leave(core);
+                return After::Over;
+            }
             if !self.exchange.is_idle() && self.exchange.can_refuse() {
                 return self.refuse(core, Refusal::new(504, "the server did not answer in time"));
             }
@@ -192,6 +197,11 @@ impl Http {
         }
         core.keep_alive(&self.listener, self.began, self.streams());
         After::Waits
+    }
+
+    /// Nothing is under way: closing the connection is no loss, and TLS is told that. There is room for it.
+    fn take_leave(&self, core: &mut Core) {
+        let _ = core.streams[self.client].say_goodbye();
     }
 
     /// The client's, and the server's of the request that it is at.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{PATIENCE, free_address, patient};
 use crate::process::wait_until;
-use crate::program::{Program, certificate, listen, server};
+use crate::program::{Program, by_tls, certificate, listen, server};
 use crate::scratch::Scratch;
 
 /// Seconds that a client has for its first request, in these tests.
@@ -329,14 +329,7 @@ fn what_is_no_tls_ends_at_once_or_in_time_and_others_are_served() {
 }
 
 fn tls_get(address: SocketAddr, made: &rcgen::CertifiedKey<rcgen::KeyPair>) -> String {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
-    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = rustls::StreamOwned::new(connection, connect(address));
+    let mut stream = by_tls(connect(address), made);
     stream.write_all(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let mut answer = [0; 1000];
     let n = stream.read(&mut answer).unwrap();

@@ -5,6 +5,7 @@
 mod access;
 mod crowd;
 mod datagrams;
+mod ends;
 mod halfclose;
 mod harness;
 mod hostile;

@@ -1,9 +1,10 @@
 //! The program itself as a proxy, in a process of its own, with a configuration file and a control socket.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use crate::process::{Process, wait_until};
 use crate::scratch::Scratch;
@@ -105,4 +106,17 @@ pub fn certificate(folder: &Path) -> (String, rcgen::CertifiedKey<rcgen::KeyPair
     let path = folder.join("site.pem");
     fs::write(&path, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).expect("a file");
     (format!("[listen.tls]\ncertificate = {path:?}\n"), made)
+}
+
+/// TLS over `stream`, with a server that shows that certificate.
+pub fn by_tls(
+    stream: TcpStream,
+    made: &rcgen::CertifiedKey<rcgen::KeyPair>,
+) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).expect("settings that fit");
+    rustls::StreamOwned::new(connection, stream)
 }

@@ -25,7 +25,7 @@ fn key(lab: &Lab, name: &str) -> String {
 fn sshd(lab: &Lab, host: &str) -> Process {
     let config = format!(
         "Port 22\nHostKey {}\nPidFile none\nUsePAM no\nUseDNS no\nStrictModes no\nPermitRootLogin prohibit-password\n\
-         AuthorizedKeysFile {}\nSubsystem sftp /usr/lib/openssh/sftp-server\nPrintMotd no\nPrintLastLog no\n",
+         AuthorizedKeysFile {}\nSubsystem sftp internal-sftp\nPrintMotd no\nPrintLastLog no\n",
         lab.path("host"),
         lab.path("user.pub")
     );

@@ -1,0 +1,57 @@
+//! How connections end on which nothing is under way: in order, with the end that TLS has of its own (RFC 8446, section 6.1).
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{free_address, patient, serve};
+use crate::program::{Program, by_tls, certificate, listen, server};
+use crate::scratch::Scratch;
+
+/// A server that answers each request with an empty response.
+fn http_server() -> SocketAddr {
+    let (address, _) = serve(|mut stream| {
+        let mut buffer = [0; 4000];
+        while stream.read(&mut buffer).is_ok_and(|length| length > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+        }
+    });
+    address
+}
+
+/// Asks once, lets `end` happen, and sees how the connection ends; `Err`: not in order.
+fn ask_and_see(mut stream: impl Read + Write, end: impl FnOnce()) -> std::io::Result<Vec<u8>> {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stream.flush().unwrap();
+    let (mut answer, mut buffer) = (Vec::new(), [0; 1000]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0);
+        answer.extend_from_slice(&buffer[..length]);
+    }
+    end();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).map(|_| rest)
+}
+
+#[test]
+fn a_connection_between_two_requests_ends_in_order_when_it_was_idle_for_too_long_and_when_the_proxy_ends() {
+    let scratch = Scratch::new("ends");
+    let (tls, made) = certificate(&scratch.0);
+    for (idle, encrypted) in [(1, false), (1, true), (600, false), (600, true)] {
+        let address = free_address();
+        let more = format!("mode = \"http\"\n{}[proxy.timeouts]\nidle = {idle}\n", if encrypted { &tls } else { "" });
+        let toml = format!("{}{}", server("be", http_server()), listen(address.to_string(), &more));
+        let program = Program::start(&scratch, &toml);
+        let end = || {
+            if idle == 600 {
+                program.process.signal(Signal::SIGTERM);
+            }
+        };
+        let stream = TcpStream::connect(address).unwrap();
+        patient(&stream);
+        let rest = if encrypted { ask_and_see(by_tls(stream, &made), end) } else { ask_and_see(stream, end) };
+        assert_eq!(rest.map_err(|e| e.kind()), Ok(Vec::new()), "idle {idle}, TLS {encrypted}");
+    }
+}
