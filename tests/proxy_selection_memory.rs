@@ -27,17 +27,21 @@ fn a_choice_allocates_nothing_nor_does_remembering_a_client_that_is_known() {
         selector.rebuild(&farm);
         let now = Instant::now();
         (0..1000).for_each(|n| selector.served(&client(n), 100 + n % 100, now));
-        let region = Region::new(ALLOCATOR);
-        for n in 0..2000 {
-            let mut tried = Tried::new();
-            for _ in 0..4 {
-                let choice = black_box(selector.choose(&farm, &client(n), false, &tried, now));
-                assert!(matches!(choice, Choice::Server(_)));
-                tried.add(choice);
+        let allocations = || {
+            let region = Region::new(ALLOCATOR);
+            for n in 0..2000 {
+                let mut tried = Tried::new();
+                for _ in 0..4 {
+                    let choice = black_box(selector.choose(&farm, &client(n), false, &tried, now));
+                    assert!(matches!(choice, Choice::Server(_)));
+                    tried.add(choice);
+                }
+                selector.served(&client(n % 1000), 7, now);
             }
-            selector.served(&client(n % 1000), 7, now);
-        }
-        let change = region.change();
-        assert_eq!((change.allocations, change.reallocations), (0, 0), "{method}");
+            let change = region.change();
+            change.allocations + change.reallocations
+        };
+        // What the thread that waits for this one allocates meanwhile is counted, too; it does not do so each time.
+        assert_eq!((0..5).map(|_| allocations()).min(), Some(0), "{method}");
     }
 }

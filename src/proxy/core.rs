@@ -107,6 +107,32 @@ pub(super) struct Started {
 }
 
 impl Core {
+    /// With no streams.
+    pub(super) fn new(shared: Arc<Shared>, registry: Registry) -> Core {
+        let now = Instant::now();
+        let queue = Queue::new(shared.epoch);
+        Core {
+            shared,
+            registry,
+            streams: Slab::new(),
+            gone: Vec::new(),
+            leaving: Vec::new(),
+            wheel: Wheel::new(now),
+            supplies: Supplies::new(),
+            now,
+            tick: 0,
+            again: Vec::new(),
+            births: Vec::new(),
+            pending: 0,
+            most_pending: u32::MAX,
+            crowded: false,
+            queue,
+            draining: false,
+            pool: Pool::default(),
+            recorder: None,
+        }
+    }
+
     /// A stream of `owner`'s, whose readiness is told.
     pub(super) fn adopt(&mut self, stream: Stream) -> io::Result<usize> {
         let entry = self.streams.vacant_entry();

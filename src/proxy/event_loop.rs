@@ -19,25 +19,22 @@ pub(super) use session::Session;
 use super::access::End;
 use super::core::{Birth, Core, Peer};
 use super::greeting::Greeting;
-use super::http_session::{Http, Pool};
+use super::http_session::Http;
 use super::listening::{self, Listening};
 use super::orders::Order;
 use super::plan::{Listener, Plan};
-use super::queue::{Admission, Queue};
+use super::queue::Admission;
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
-use super::tls::Scratch;
 use super::token::{self, Whose};
-use super::wheel::{Entry, TICK, Tick, Wheel, ticks};
+use super::wheel::{Entry, TICK, Tick, ticks};
 use crate::os;
 
 /// Events that are taken in at a time.
 const EVENTS: usize = 1024;
 /// So many at a time are a crowd.
 const CROWD: usize = 3;
-/// Bytes that are read at a time.
-const SCRATCH: usize = 128 * 1024;
 /// How often those are let go on that had to let others have their turn, before events are looked for.
 const ROUNDS: usize = 4;
 /// Ticks between two looks at connections that wait.
@@ -78,34 +75,7 @@ pub(super) struct EventLoop {
 impl EventLoop {
     /// A loop that takes `orders`; whoever gives one wakes it.
     pub(super) fn new(poll: Poll, registry: Registry, shared: Arc<Shared>, orders: Receiver<Order>) -> EventLoop {
-        let now = Instant::now();
-        let queue = Queue::new(shared.epoch);
-        let core = Core {
-            shared,
-            registry,
-            streams: Slab::new(),
-            gone: Vec::new(),
-            leaving: Vec::new(),
-            wheel: Wheel::new(now),
-            supplies: super::flow::Supplies {
-                scratch: vec![0; SCRATCH],
-                buffers: Vec::new(),
-                pipes: Vec::new(),
-                tls: Scratch::new(),
-                splice: true,
-            },
-            now,
-            tick: 0,
-            again: Vec::new(),
-            births: Vec::new(),
-            pending: 0,
-            most_pending: u32::MAX,
-            crowded: false,
-            queue,
-            draining: false,
-            pool: Pool::default(),
-            recorder: None,
-        };
+        let core = Core::new(shared, registry);
         let (listeners, sessions) = (Slab::new(), Slab::new());
         EventLoop {
             poll,

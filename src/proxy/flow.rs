@@ -13,6 +13,8 @@ use crate::os::Pipe;
 /// So many reads of this many bytes, one after the other, are bulk.
 const BULK_READS: u8 = 2;
 const BULK_BYTES: usize = 16 * 1024;
+/// Bytes that are read at a time.
+const SCRATCH: usize = 128 * 1024;
 /// Bytes that are moved through a pipe at a time.
 const SPLICE_BYTES: usize = 1 << 20;
 /// Rounds after which others have their turn.
@@ -36,6 +38,17 @@ pub(super) struct Supplies {
 const SPARE_PIPES: usize = 16;
 
 impl Supplies {
+    /// With nothing in them yet.
+    pub(super) fn new() -> Supplies {
+        Supplies {
+            scratch: vec![0; SCRATCH],
+            buffers: Vec::new(),
+            pipes: Vec::new(),
+            tls: Scratch::new(),
+            splice: true,
+        }
+    }
+
     fn pipe(&mut self) -> Option<Pipe> {
         if !self.splice {
             return None;
