@@ -119,7 +119,7 @@ fn whoever_chooses_at_the_same_moment_gets_a_place_or_another_server_and_never_o
         thread::scope(|scope| {
             for _ in 0..10 {
                 scope.spawn(|| {
-                    for _ in 0..5000 {
+                    for _ in 0..1500 {
                         match listener.engage(&client, &mut Tried::new(), epoch) {
                             Ok((target, engaged)) => {
                                 let witness = &witnesses[target.server.id as usize];

@@ -178,17 +178,18 @@ fn clients_of_several_loops_share_the_places_and_nobody_is_turned_away() {
     for seen in [seen_a, seen_b] {
         assert!(seen.requests.most() <= 2, "{} requests at a time", seen.requests.most());
     }
-    assert!(proxy.proxy.plan().servers.iter().all(|server| server.connections() == 0));
+    // A place is given back when its connection is closed, a moment after the last answer.
+    wait_until("the end of all", || proxy.proxy.plan().servers.iter().all(|server| server.connections() == 0));
 }
 
 #[test]
 fn loops_leave_the_only_place_to_each_other_however_busy_one_of_them_is() {
-    const CLIENTS: usize = 12;
-    const REQUESTS: usize = 15;
+    const CLIENTS: usize = 32;
+    const REQUESTS: usize = 5;
     let (address, _, seen) = server(true, |_| thread::sleep(Duration::from_millis(4)));
     let mut config = plain(&[address], 1);
     config.proxy.threads = 4;
-    config.proxy.timeouts.connect = Duration::from_secs(3);
+    config.proxy.timeouts.connect = Duration::from_secs(8);
     let proxy = start(&config);
     let done = AtomicUsize::new(0);
     // Each asks for the next as soon as it has the one before, until everybody has had some: those who have the place
