@@ -278,10 +278,10 @@ fn who_waits_in_vain_is_told_so_and_who_goes_away_does_not_wait() {
     // One that goes away, by a reset, and one that does not.
     let gone = ask("/gone");
     SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
-    let connections = proxy.proxy.shared().connections();
     wait_until("the next request", || proxy.proxy.shared().totals.requests.load(Relaxed) == 3);
+    wait_until("the end of the one before", || proxy.proxy.shared().connections() == 2);
     drop(gone);
-    wait_until("the end of its connection", || proxy.proxy.shared().connections() < connections);
+    wait_until("the end of its connection", || proxy.proxy.shared().connections() == 1);
     let last = ask("/last");
     wait_until("the last request", || proxy.proxy.shared().totals.requests.load(Relaxed) == 4);
     tell.send(()).unwrap();
