@@ -190,6 +190,7 @@ impl Proxy {
                 Ok(move || EventLoop::new(poll, registry, shared, orders).run())
             });
             let new = new.map_err(os_error)?;
+            self.shared.wakes(new.waker());
             new.give(Order::Record(self.access.as_ref().map(AccessWriter::recorder)));
             self.loops.push(new);
             opened.push(sockets);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -169,13 +169,28 @@ impl Core {
         }
     }
 
-    /// Connections that are kept ready go, where a new one would else be one too many.
+    /// Connections that are kept ready go, where a new one would else be one too many: this loop's, else those of others.
     pub(super) fn make_way(&mut self, engaged: &Engaged) {
-        while engaged.crowds()
-            && let Some(idle) = self.pool.any(engaged.server().id)
-        {
-            self.close(idle.stream);
+        while engaged.crowds() {
+            let Some(idle) = self.pool.any(engaged.server().id) else { return self.shared.wake_loops() };
+            self.end_at_once(idle.stream);
         }
+    }
+
+    /// The same, for those whom other loops' new connections have no room beside.
+    pub(super) fn make_way_for_all(&mut self) {
+        for stream in self.pool.make_way() {
+            self.end_at_once(stream);
+        }
+    }
+
+    /// Closes a connection, of which the server hears before it hears of the next one.
+    fn end_at_once(&mut self, key: usize) {
+        if let Some(socket) = self.streams[key].socket() {
+            // One that is gone already need not be told.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+        self.close(key);
     }
 
     /// Are as many connections to servers being made as may be? Who connects then is refused: it would only wait.

@@ -23,7 +23,7 @@ use super::http_session::Http;
 use super::listening::{self, Listening};
 use super::orders::Order;
 use super::plan::{Listener, Plan};
-use super::queue::Admission;
+use super::queue::Look;
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
@@ -39,8 +39,6 @@ const CROWD: usize = 3;
 const ROUNDS: usize = 4;
 /// Ticks between two looks at connections that wait.
 const SWEEP: Tick = 10;
-/// How many, one after the other, that wait for a place at a server may find none, until the rest need not try.
-const MISSES: u32 = 64;
 /// How long accepting pauses when there is no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -159,29 +157,16 @@ impl EventLoop {
         if !self.core.queue.is_due(self.core.now) {
             return;
         }
-        let mut next = self.core.queue.behind(None);
-        let mut misses = 0;
-        while let Some((place, key)) = next {
+        let mut look = Look::default();
+        while let Some((place, key)) = self.core.queue.next(&look) {
             let session = self.sessions.get_mut(key).and_then(|place| place.session.take());
-            match session.map(|session| session.admit(&mut self.core)) {
-                Some((after, outcome)) => {
-                    self.put_back(key, after);
-                    misses = match outcome {
-                        Admission::Found => 0,
-                        Admission::Nothing => misses + 1,
-                        Admission::Left => MISSES,
-                    };
-                }
+            let Some((after, admission)) = session.map(|session| session.admit(&mut self.core)) else {
                 // There is none without a session.
-                None => self.core.queue.leave(place),
-            }
-            // Some may be for servers that others may not use.
-            next = if misses < MISSES {
-                self.core.queue.behind(Some(place))
-            } else {
-                misses = 0;
-                self.core.queue.behind_all_like(place)
+                self.core.queue.leave(place);
+                continue;
             };
+            self.put_back(key, after);
+            look.note(place, admission);
         }
     }
 
@@ -211,9 +196,7 @@ impl EventLoop {
         self.core.pool.expire(limit, &mut expired);
         expired.into_iter().for_each(|idle| self.core.discard(idle));
         // Those that another loop's clients have no room beside.
-        for stream in self.core.pool.make_way() {
-            self.core.close(stream);
-        }
+        self.core.make_way_for_all();
     }
 
     fn timeout(&mut self) -> Option<Duration> {
@@ -241,7 +224,10 @@ impl EventLoop {
                 }
                 return;
             }
-            Whose::Waker => return self.take_orders(),
+            Whose::Waker => {
+                self.take_orders();
+                return self.core.make_way_for_all();
+            }
         };
         let Some(stream) = self.core.streams.get_mut(key) else { return };
         stream.note(event);

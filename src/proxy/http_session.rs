@@ -64,6 +64,8 @@ pub(super) struct Http {
     server_ended: bool,
     /// The request was sent again, as the server had died over it.
     repeated: bool,
+    /// Until when the request waits for a place at a server, once it has had to.
+    patience: Option<Instant>,
     /// When the request that is being read began to come.
     asked: Option<Instant>,
     began: Instant,
@@ -109,6 +111,7 @@ impl Http {
             client_ended: false,
             server_ended: false,
             repeated: false,
+            patience: None,
             asked: Some(core.now),
             began: core.now,
             last: core.tick,
@@ -252,7 +255,7 @@ impl Http {
             return self.wind_up(core);
         }
         // Who has gone wants no place at a server any more.
-        if self.upstream.is_waiting() && core.streams[self.client].is_lost() {
+        if self.upstream.is_waiting() && self.has_gone(core) {
             return Err(self.client_broken());
         }
         // What is left of a response goes on, whoever has been let go of since.

@@ -27,7 +27,7 @@ pub(super) enum Order {
 /// An event loop in its thread, as the main thread sees it.
 pub(super) struct Loop {
     orders: Sender<Order>,
-    waker: Waker,
+    waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -41,7 +41,7 @@ impl Loop {
         make: impl FnOnce(Poll, Receiver<Order>) -> io::Result<R>,
     ) -> io::Result<Loop> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let (orders, receiver) = unbounded();
         let thread = thread::Builder::new().name(name).spawn(make(poll, receiver)?)?;
         Ok(Loop { orders, waker, thread: Some(thread) })
@@ -52,6 +52,11 @@ impl Loop {
         // One that has ended needs no orders.
         let _ = self.orders.send(order);
         let _ = self.waker.wake();
+    }
+
+    /// Wakes it.
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 
     /// Has it ended?

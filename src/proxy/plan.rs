@@ -403,7 +403,8 @@ impl Listener {
 
     /// Is what a client sends first acknowledged with the answer? Requests are: it is known whether they are whole.
     pub(super) fn joins_acks(&self) -> bool {
-        self.config.mode != Mode::Stream && self.tls.is_none() && !self.is_unix()
+        let requests_come_first = self.tls.is_none() && self.config.accept_proxy.is_empty();
+        self.config.mode != Mode::Stream && requests_come_first && !self.is_unix()
     }
 
     /// Sets on a socket that listens what connections have from it.

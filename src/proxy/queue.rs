@@ -1,17 +1,24 @@
 //! Requests that wait for a place at a server, while all of those that could serve them have as many connections as they
 //! may. Each event loop has a queue of its own.
 //!
-//! For each listener they are let on in the order in which they came; of a client that has many requests at a time
-//! (HTTP/2) only the first comes before those of others, its second one after their first ones, and so on. Who comes while
-//! a place is free for those that wait does not take it from them.
+//! They are let on in the order in which they came, whichever listener they came to; of a client that has many requests at
+//! a time (HTTP/2) each counts as if it had come a little after the one before it. So nobody is passed for ever: whoever
+//! comes late enough is behind. Who comes while a place is free for those that wait does not take it from them.
 //!
 //! A place that comes free in a loop would always go to those who wait there. So a loop leaves it to another one where
 //! somebody has waited for much longer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// A request that comes while others of the same connection wait counts as if it came so much later, for each of them,
+/// milliseconds.
+const BESIDE: u64 = 20;
+/// How many of a listener, one after the other, may find no place, until the rest of them need not try. Some may be for
+/// servers that others may not use.
+const MISSES: u32 = 64;
 /// How often it is looked whether other loops have left places.
 const LOOK: Duration = Duration::from_millis(10);
 /// Who has waited so much longer than those of another loop comes before them, milliseconds.
@@ -50,19 +57,15 @@ impl Longest {
     }
 }
 
-/// Where a request stands: its listener's serial number, its turn, and its number among all that have ever waited.
+/// Where a request stands, before those that are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    listener: u64,
-    turn: u64,
+    /// When it came, or counts as having come, milliseconds.
+    came: u64,
+    /// Its number among all that have ever waited.
     number: u64,
-}
-
-impl Place {
-    /// Behind all others of the same listener.
-    fn last_of(listener: u64) -> Place {
-        Place { listener, turn: u64::MAX, number: u64::MAX }
-    }
+    /// Its listener's serial number.
+    listener: u64,
 }
 
 /// What has become of one who waits, and might have found a place.
@@ -85,6 +88,36 @@ struct Waiter {
     parent: Option<usize>,
 }
 
+/// A look at those who wait, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    last: Option<Place>,
+    /// Of which listeners how many have found no place since one did; [`MISSES`]: the rest is left out.
+    misses: Vec<(u64, u32)>,
+}
+
+impl Look {
+    /// What has become of the one at `place`, who came next.
+    pub(super) fn note(&mut self, place: Place, admission: Admission) {
+        self.last = Some(place);
+        let at = self.misses.iter().position(|(listener, _)| *listener == place.listener);
+        let at = at.unwrap_or_else(|| {
+            self.misses.push((place.listener, 0));
+            self.misses.len() - 1
+        });
+        let misses = &mut self.misses[at].1;
+        *misses = match admission {
+            Admission::Found => 0,
+            Admission::Nothing => *misses + 1,
+            Admission::Left => MISSES,
+        };
+    }
+
+    fn leaves_out(&self, listener: u64) -> bool {
+        self.misses.iter().any(|&(of, misses)| of == listener && misses >= MISSES)
+    }
+}
+
 /// Those that wait.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -92,7 +125,10 @@ pub(super) struct Queue {
     id: u64,
     /// From when on milliseconds count.
     epoch: Instant,
-    waiting: BTreeMap<Place, Waiter>,
+    /// By their listeners' serial numbers.
+    waiting: BTreeMap<u64, BTreeMap<Place, Waiter>>,
+    /// How many they are.
+    count: usize,
     /// How many of them are of one connection.
     siblings: HashMap<usize, u64>,
     number: u64,
@@ -111,6 +147,7 @@ impl Queue {
             id: ID.fetch_add(1, Relaxed) + 1,
             epoch,
             waiting: BTreeMap::new(),
+            count: 0,
             siblings: HashMap::new(),
             number: 0,
             stirred: false,
@@ -127,25 +164,33 @@ impl Queue {
         most: u32,
         now: Instant,
     ) -> Option<Place> {
-        if self.waiting.len() >= most as usize {
+        if self.count >= most as usize {
             return None;
         }
-        let turn = self.first_of(listener).map_or(0, |place| place.turn);
-        let before = parent.map_or(0, |parent| {
+        let beside = parent.map_or(0, |parent| {
             let siblings = self.siblings.entry(parent).or_default();
             *siblings += 1;
             *siblings - 1
         });
         self.number += 1;
-        let place = Place { listener, turn: turn + before, number: self.number };
-        self.waiting.insert(place, Waiter { session, since: self.milliseconds(now), parent });
+        let since = self.milliseconds(now);
+        let place = Place { came: since + beside * BESIDE, number: self.number, listener };
+        self.waiting.entry(listener).or_default().insert(place, Waiter { session, since, parent });
+        self.count += 1;
         Some(place)
     }
 
     /// Whoever is at `place` does not wait any more.
     pub(super) fn leave(&mut self, place: Place) {
-        let Some(Waiter { parent: Some(parent), .. }) = self.waiting.remove(&place) else { return };
-        if let Some(siblings) = self.siblings.get_mut(&parent) {
+        let Some(waiters) = self.waiting.get_mut(&place.listener) else { return };
+        let Some(waiter) = waiters.remove(&place) else { return };
+        self.count -= 1;
+        if waiters.is_empty() {
+            self.waiting.remove(&place.listener);
+        }
+        if let Some(parent) = waiter.parent
+            && let Some(siblings) = self.siblings.get_mut(&parent)
+        {
             *siblings -= 1;
             if *siblings == 0 {
                 self.siblings.remove(&parent);
@@ -157,12 +202,17 @@ impl Queue {
         at.saturating_duration_since(self.epoch).as_millis() as u64
     }
 
-    /// Has somebody who comes to this listener now to wait, because others come first?
-    pub(super) fn comes_first(&self, listener: u64, longest: &Longest, now: Instant) -> bool {
-        if self.stirred && self.first_of(listener).is_some() {
+    /// Has somebody who comes to the listener of `longest` now to wait, because others come first? Those of other listeners
+    /// may want the same servers; if they do not, the wait is over with this round of events.
+    pub(super) fn others_come_first(&self, longest: &Longest, now: Instant) -> bool {
+        if self.stirred && self.count > 0 {
             return true;
         }
-        // With nobody waiting anywhere, as almost always, that is all.
+        self.is_wanted_elsewhere(longest, now)
+    }
+
+    /// Has somebody waited for long in another loop for servers of the listener of `longest`?
+    pub(super) fn is_wanted_elsewhere(&self, longest: &Longest, now: Instant) -> bool {
         if longest.queue.load(Relaxed) == 0 {
             return false;
         }
@@ -172,10 +222,8 @@ impl Queue {
 
     /// Is a place left to those of another loop, rather than given to the one who waits at `place`?
     pub(super) fn leaves(&mut self, place: Place, longest: &Longest, now: Instant) -> bool {
-        let Some(since) = self.waiting.get(&place).map(|waiter| waiter.since) else { return false };
-        if self.first_of(place.listener) != Some(place) {
-            return false;
-        }
+        let first = self.waiting.get(&place.listener).and_then(BTreeMap::first_key_value);
+        let Some((_, &Waiter { since, .. })) = first.filter(|(first, _)| **first == place) else { return false };
         let at = self.milliseconds(now);
         match longest.elsewhere(self.id, at) {
             Some(other) if other + LONGER < since => {
@@ -195,28 +243,17 @@ impl Queue {
 
     /// If nobody waits here any more for servers of the listener, the other loops need not leave places.
     pub(super) fn tell_if_over(&self, listener: u64, longest: &Longest) {
-        if longest.queue.load(Relaxed) == self.id && self.first_of(listener).is_none() {
+        if longest.queue.load(Relaxed) == self.id && !self.waiting.contains_key(&listener) {
             longest.queue.store(0, Relaxed);
         }
     }
 
-    fn first_of(&self, listener: u64) -> Option<Place> {
-        let first = Place { listener, turn: 0, number: 0 };
-        self.waiting.range(first..=Place::last_of(listener)).next().map(|(&place, _)| place)
-    }
-
-    /// Who comes behind `last`, or first of all: its place and its session.
-    pub(super) fn behind(&self, last: Option<Place>) -> Option<(Place, usize)> {
-        let found = match last {
-            Some(last) => self.waiting.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).next(),
-            None => self.waiting.iter().next(),
-        };
-        found.map(|(&place, waiter)| (place, waiter.session))
-    }
-
-    /// Who is first at the listener behind that of `last`.
-    pub(super) fn behind_all_like(&self, last: Place) -> Option<(Place, usize)> {
-        self.behind(Some(Place::last_of(last.listener)))
+    /// Who comes next in this look: its place and its session.
+    pub(super) fn next(&self, look: &Look) -> Option<(Place, usize)> {
+        let from = look.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let tries = self.waiting.iter().filter(|&(&listener, _)| !look.leaves_out(listener));
+        let firsts = tries.filter_map(|(_, waiters)| waiters.range((from, Bound::Unbounded)).next());
+        firsts.min_by_key(|&(&place, _)| place).map(|(&place, waiter)| (place, waiter.session))
     }
 
     /// A place has come free in this loop.
@@ -253,49 +290,73 @@ mod tests {
 
     /// The sessions in the order in which they would be let on.
     fn order(queue: &Queue) -> Vec<usize> {
-        let mut all = Vec::new();
-        let mut last = None;
-        while let Some((place, session)) = queue.behind(last) {
+        let (mut all, mut look) = (Vec::new(), Look::default());
+        while let Some((place, session)) = queue.next(&look) {
             all.push(session);
-            last = Some(place);
+            look.note(place, Admission::Found);
         }
         all
     }
 
     #[test]
-    fn clients_take_turns_however_many_requests_one_of_them_has() {
+    fn further_requests_of_a_connection_count_as_later_ones_and_are_not_passed_for_ever() {
         let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
         let mut queue = Queue::new(start);
-        let greedy: Vec<Place> = (0..4).filter_map(|n| queue.enter(1, (n, Some(100)), 99, start)).collect();
-        for who in [(10, None), (11, None), (20, Some(200)), (21, Some(200))] {
-            queue.enter(1, who, 99, start);
+        for n in 0..4 {
+            queue.enter(1, (n, Some(100)), 99, start);
         }
-        assert_eq!(order(&queue), [0, 10, 11, 20, 1, 21, 2, 3]);
-        // Who comes later is not put before those who have waited through as many turns.
-        greedy[..2].iter().for_each(|&place| queue.leave(place));
-        queue.enter(1, (12, None), 99, start);
-        assert_eq!(order(&queue), [10, 11, 20, 12, 21, 2, 3]);
+        for (who, ms) in [((10, None), 5), ((20, Some(200)), 10), ((21, Some(200)), 10), ((11, None), 20)] {
+            queue.enter(1, who, 99, at(ms));
+        }
+        assert_eq!(order(&queue), [0, 10, 20, 1, 11, 21, 2, 3]);
+        queue.enter(1, (12, None), 99, at(59));
+        queue.enter(1, (13, None), 99, at(61));
+        assert_eq!(order(&queue), [0, 10, 20, 1, 11, 21, 2, 12, 3, 13]);
     }
 
     #[test]
-    fn listeners_have_queues_of_their_own() {
+    fn listeners_have_one_order_and_nobody_waits_behind_those_who_find_nothing() {
         let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
         let mut queue = Queue::new(start);
-        let first = queue.enter(7, (1, None), 3, start).expect("room");
-        queue.enter(5, (2, None), 3, start);
-        queue.enter(7, (3, None), 3, start);
-        assert_eq!(queue.enter(9, (4, None), 3, start), None, "no more than there may be");
-        let (place, session) = queue.behind(None).expect("somebody");
-        assert_eq!(session, 2);
-        assert_eq!(queue.behind_all_like(place).map(|(_, session)| session), Some(1));
+        let first = queue.enter(7, (1, None), 3, at(1)).expect("room");
+        let second = queue.enter(5, (2, None), 3, at(2)).expect("room");
+        queue.enter(7, (3, None), 3, at(3));
+        assert_eq!(queue.enter(9, (4, None), 3, at(4)), None, "no more than there may be");
+        assert_eq!(order(&queue), [1, 2, 3]);
+        let mut look = Look::default();
+        look.note(first, Admission::Left);
+        assert_eq!(queue.next(&look), Some((second, 2)));
+        look.note(second, Admission::Nothing);
+        assert_eq!(queue.next(&look), None, "the rest of 7 is left out");
         queue.leave(first);
         queue.leave(first);
         assert_eq!(order(&queue), [2, 3]);
         queue.stir();
         let nobody = Longest::default();
-        assert!(queue.comes_first(5, &nobody, start) && !queue.comes_first(6, &nobody, start));
-        queue.leave(place);
-        assert!(!queue.comes_first(5, &nobody, start) && queue.comes_first(7, &nobody, start));
+        assert!(queue.others_come_first(&nobody, start), "whichever listener they wait at");
+        queue.leave(second);
+        let (last, _) = queue.next(&Look::default()).expect("somebody");
+        queue.leave(last);
+        assert!(!queue.others_come_first(&nobody, start) && queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn those_behind_many_who_find_nothing_need_not_try() {
+        let start = Instant::now();
+        let mut queue = Queue::new(start);
+        for n in 0..2 * MISSES as usize {
+            queue.enter(1, (n, None), 999, start);
+        }
+        queue.enter(2, (999, None), 999, start);
+        let (mut look, mut tried) = (Look::default(), Vec::new());
+        while let Some((place, session)) = queue.next(&look) {
+            tried.push(session);
+            look.note(place, Admission::Nothing);
+        }
+        assert_eq!(tried.len(), MISSES as usize + 1);
+        assert_eq!(tried.last(), Some(&999));
     }
 
     #[test]
@@ -322,17 +383,17 @@ mod tests {
         let (mut one, mut other, longest) = (Queue::new(start), Queue::new(start), Longest::default());
         let old = one.enter(1, (1, None), 9, at(0)).expect("room");
         assert!(!one.leaves(old, &longest, at(50)));
-        assert!(!other.comes_first(1, &longest, at(90)), "not yet");
+        assert!(!other.others_come_first(&longest, at(90)), "not yet");
         let young = other.enter(1, (1, None), 9, at(115)).expect("room");
         let behind = other.enter(1, (2, None), 9, at(116)).expect("room");
-        assert!(!other.comes_first(1, &longest, at(200)), "what is not said again is not believed for long");
+        assert!(!other.others_come_first(&longest, at(200)), "what is not said again is not believed for long");
         assert!(!one.leaves(old, &longest, at(120)), "those who have waited longest leave nothing");
-        assert!(other.comes_first(1, &longest, at(121)) && !one.comes_first(1, &longest, at(121)));
+        assert!(other.others_come_first(&longest, at(121)) && !one.others_come_first(&longest, at(121)));
         assert!(other.leaves(young, &longest, at(122)) && other.leaves(young, &longest, at(130)));
         assert!(!other.leaves(behind, &longest, at(130)), "that is asked of the first");
         assert!(!other.leaves(young, &longest, at(143)), "not for ever: perhaps they wait for another server");
         one.leave(old);
         one.tell_if_over(1, &longest);
-        assert!(!other.leaves(young, &longest, at(144)) && !other.comes_first(1, &longest, at(500)));
+        assert!(!other.leaves(young, &longest, at(144)) && !other.others_come_first(&longest, at(500)));
     }
 }

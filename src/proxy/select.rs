@@ -368,7 +368,9 @@ impl Selector {
         if servers.emergency() {
             return Choice::Emergency;
         }
-        Choice::Refuse(if views().any(|(index, view)| tried.contains(index) && view.permits) {
+        let untried = |(index, view): (usize, View)| !tried.contains(index) && view.is_candidate();
+        let was_tried = |(index, view): (usize, View)| tried.contains(index) && view.permits;
+        Choice::Refuse(if views().any(was_tried) && !views().any(untried) {
             Why::Failed
         } else if has_candidate {
             Why::Full

@@ -21,6 +21,8 @@ pub enum Wanted {
     Maintenance,
 }
 
+/// For so long, milliseconds, it is no news that a server fails that was told to have failed.
+const NEWS: u64 = 1000;
 /// One connection that is kept ready, within the number of all.
 const KEPT: u64 = 1 << 32;
 
@@ -47,6 +49,8 @@ pub struct Server {
     wanted: AtomicU8,
     /// Until when it is left out, in milliseconds since `epoch`.
     blacklisted: AtomicU64,
+    /// Until when it is no news that it has failed, in milliseconds since `epoch`.
+    known: AtomicU64,
     /// Its connections: those that serve clients in the lower half, those that are kept ready, each a [`KEPT`], in the
     /// upper one. One number, so that limits are kept by one step that either happens or does not.
     places: AtomicU64,
@@ -72,6 +76,7 @@ impl Server {
             healthy: AtomicBool::new(true),
             wanted: AtomicU8::new(Wanted::Active as u8),
             blacklisted: AtomicU64::new(0),
+            known: AtomicU64::new(0),
             places: AtomicU64::new(0),
             made: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -115,6 +120,13 @@ impl Server {
     pub fn blacklisted_for(&self, now: Instant) -> Option<Duration> {
         let left = self.blacklisted.load(Relaxed).saturating_sub(self.milliseconds(now));
         (left > 0).then(|| Duration::from_millis(left))
+    }
+
+    /// It has failed: is that to be told? Once a second it is.
+    pub fn is_news(&self, now: Instant) -> bool {
+        let now = self.milliseconds(now);
+        let tell = |until: u64| (until <= now).then_some(now + NEWS);
+        self.known.fetch_update(Relaxed, Relaxed, tell).is_ok()
     }
 
     fn milliseconds(&self, at: Instant) -> u64 {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use mio::Waker;
 use parking_lot::Mutex;
 
 use super::datagram::Tally;
@@ -58,6 +59,8 @@ pub struct Shared {
     /// Counters of datagrams.
     pub datagrams: Tally,
     servers: Mutex<Servers>,
+    /// Of the loops for connections.
+    wakers: Mutex<Vec<Arc<Waker>>>,
     trouble: Sender<Trouble>,
 }
 
@@ -76,6 +79,7 @@ impl Shared {
             totals: Totals::default(),
             datagrams: Tally::default(),
             servers: Mutex::new(Servers::default()),
+            wakers: Mutex::default(),
             trouble,
         }
     }
@@ -97,6 +101,19 @@ impl Shared {
         self.servers.lock().by_name.values().find(|server| server.id == id).cloned()
     }
 
+    /// `waker` is that of a loop for connections.
+    pub(super) fn wakes(&self, waker: Arc<Waker>) {
+        self.wakers.lock().push(waker);
+    }
+
+    /// Servers have more connections than they may: loops that keep some ready are to close them, now.
+    pub(super) fn wake_loops(&self) {
+        for waker in self.wakers.lock().iter() {
+            // One that has ended keeps none.
+            let _ = waker.wake();
+        }
+    }
+
     /// Tells the main thread, unless it has enough to read.
     pub fn tell(&self, trouble: Trouble) {
         let _ = self.trouble.try_send(trouble);
@@ -105,10 +122,13 @@ impl Shared {
     /// Leaves out `server`, which has failed by `error`, for `time` from `now` on, and tells the main thread.
     pub fn leave_out(&self, server: &Server, time: Duration, error: &io::Error, now: Instant) {
         // The first one tells; that others fail, too, is no news.
-        if server.blacklisted_for(now).is_none() {
-            self.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
-            server.blacklist(time, now);
+        if server.blacklisted_for(now).is_some() {
+            return;
         }
+        if server.is_news(now) {
+            self.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
+        }
+        server.blacklist(time, now);
     }
 
     /// Connections of clients that there are.

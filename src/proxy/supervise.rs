@@ -168,7 +168,11 @@ impl Proxy {
         match trouble {
             Trouble::Failed { id, why, left_out } => {
                 let name = self.shared.server_of(*id).map_or_else(String::new, |server| server.name.clone());
-                warn!("server {name} could not be connected to: {why}; it is left out for {} s", left_out.as_secs());
+                let consequence = match left_out.as_secs() {
+                    0 => String::new(),
+                    seconds => format!("; it is left out for {seconds} s"),
+                };
+                warn!("server {name} could not be connected to: {why}{consequence}");
                 if let Some(checker) = &self.checker {
                     checker.hurry(*id);
                 }

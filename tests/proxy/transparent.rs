@@ -194,8 +194,15 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             let served = std::thread::spawn(move || {
                 let mut buffer = [0; 100];
+                let t = std::time::Instant::now();
                 let (_, peer) = socket.recv_from(&mut buffer).unwrap();
-                socket.send_to(peer.to_string().as_bytes(), peer).unwrap();
+                let r = socket.send_to(peer.to_string().as_bytes(), peer);
+                println!("DBG server got from {peer} at {:?}, {r:?}", t.elapsed());
+                r.unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                while let Ok((_, again)) = socket.recv_from(&mut buffer) {
+                    println!("DBG again {again} {:?}", t.elapsed());
+                }
                 peer
             });
             // Nobody is at port 54: what the server's host says about that is for a socket with the client's address.
@@ -206,7 +213,11 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
                 socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
                 let mut buffer = [0; 100];
                 // As clients do: what says that nobody is at a port may be held back by a limit that all of the machine share.
-                let again = || socket.send_to(b"hello", there).and_then(|_| socket.recv_from(&mut buffer)).ok();
+                let again = || {
+                    let r = socket.send_to(b"hello", there).and_then(|_| socket.recv_from(&mut buffer));
+                    println!("DBG client {r:?}");
+                    r.ok()
+                };
                 let (length, from) = std::iter::repeat_with(again).take(20).flatten().next().expect("an answer");
                 assert_eq!(from, there);
                 (socket.local_addr().unwrap(), String::from_utf8_lossy(&buffer[..length]).into_owned())

@@ -148,7 +148,9 @@ impl Case<'_> {
             return Choice::Emergency;
         }
         let had = |name: &str| self.conditions.iter().any(|condition| condition.name == name);
-        Choice::Refuse(if self.tried.iter().any(|&n| self.conditions[n].name != "denied") {
+        let is_tried = |n: &usize| self.tried.contains(n);
+        let only_full = (0..self.conditions.len()).any(|n| !is_tried(&n) && self.conditions[n].first);
+        Choice::Refuse(if self.tried.iter().any(|&n| self.conditions[n].name != "denied") && !only_full {
             Why::Failed
         } else if any_first {
             Why::Full

@@ -111,6 +111,7 @@ impl Http {
                 Step::Head { consumed } => {
                     self.asked = None;
                     self.repeated = false;
+                    self.patience = None;
                     core.shared.totals.requests.fetch_add(1, Relaxed);
                     self.log.request(core, &rest[..consumed], self.exchange.request());
                     self.write_request(core, &rest[..consumed]);

@@ -242,7 +242,7 @@ impl Http {
         if core.is_overloaded() {
             return Err(Refused::Nobody(Why::Full));
         }
-        if core.queue.comes_first(self.listener.serial, &self.listener.longest, core.now) {
+        if core.queue.others_come_first(&self.listener.longest, core.now) {
             return self.wait(core);
         }
         match self.find(core) {
@@ -251,15 +251,28 @@ impl Http {
         }
     }
 
-    /// All servers have as many connections as they may: it waits until one of them has a place, or as long as a server may
-    /// take to accept.
+    /// All servers have as many connections as they may: it waits until one of them has a place, in all as long as a server
+    /// may take to accept.
     fn wait(&mut self, core: &mut Core) -> Result<(), Refused> {
         let settings = &self.listener.settings;
+        let deadline = *self.patience.get_or_insert(core.now + settings.timeouts.connect);
+        if core.now >= deadline {
+            return Err(Refused::Nobody(Why::Full));
+        }
         let most = settings.limits.pending;
         let place = core.queue.enter(self.listener.serial, (self.key, self.parent), most, core.now);
         let place = place.ok_or(Refused::Nobody(Why::Full))?;
-        self.upstream = Upstream::Waiting(Waiting { place, deadline: core.now + settings.timeouts.connect });
+        self.upstream = Upstream::Waiting(Waiting { place, deadline });
         Ok(())
+    }
+
+    /// Has a client whose request waits for a place gone? What half-closes its connection counts as gone then: clients that
+    /// have lost their patience cannot be told from it, and are many where there is a wait.
+    pub(super) fn has_gone(&self, core: &Core) -> bool {
+        let client = &core.streams[self.client];
+        // What TLS says at its end is read by nobody now.
+        let ended = client.has_ended() && (client.tls().is_some() || !client.is_alive());
+        ended || client.is_lost()
     }
 
     /// There may be a place now; is there?
@@ -386,26 +399,33 @@ impl Http {
         let Upstream::Connecting(connecting) = std::mem::replace(&mut self.upstream, Upstream::None) else {
             return true;
         };
-        let Connecting { mut tried, target, stream, engaged, .. } = *connecting;
+        let Connecting { tried, target, stream, engaged, .. } = *connecting;
         core.pending -= 1;
         core.failed(&self.listener, &target, error);
         core.close(stream);
         drop(engaged);
-        match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
-            Ok(Started { stream, target, engaged, connected }) => {
-                self.connecting_to(core, stream, (target, engaged), tried);
-                connected && self.established(core)
-            }
-            Err(why) => {
-                self.nobody(core, why);
+        match self.dial(core, tried) {
+            // It is connected to a server, or connects, or waits.
+            Ok(connected) => connected,
+            Err(refused) => {
+                // The state that this leads to is what the next round sees.
+                let _ = self.or_refuse::<()>(core, Err(refused));
                 true
             }
         }
     }
 
-    fn nobody(&mut self, core: &mut Core, why: Why) {
-        // The state that this leads to is what the next round sees.
-        let _ = self.or_refuse::<()>(core, Err(Refused::Nobody(why)));
+    /// Begins a new connection to a server that is not among those `tried`, or waits for a place at one. Is it connected
+    /// already?
+    fn dial(&mut self, core: &mut Core, mut tried: Tried) -> Result<bool, Refused> {
+        match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
+            Ok(Started { stream, target, engaged, connected }) => {
+                self.connecting_to(core, stream, (target, engaged), tried);
+                Ok(connected && self.established(core))
+            }
+            Err(Why::Full) => self.wait(core).map(|()| false),
+            Err(why) => Err(Refused::Nobody(why)),
+        }
     }
 
     /// The server's connection, with what went over it counted.
@@ -425,8 +445,9 @@ impl Http {
         let Some((stream, engaged)) = self.part() else { return };
         let own = self.listener.config.transparent || self.listener.config.send_proxy.is_some();
         let id = engaged.server().id;
-        // Who has said more, or has closed, is of no use.
-        let reuse = reuse && !own && !core.draining && core.streams[stream].is_quiet();
+        // Who has said more, or has closed, is of no use. And what is wanted elsewhere is left to those there.
+        let leaves = core.draining || core.queue.is_wanted_elsewhere(&self.listener.longest, core.now);
+        let reuse = reuse && !own && !leaves && core.streams[stream].is_quiet();
         let kept = if reuse && core.pool.has_room(&self.listener, id) { engaged.keep() } else { Err(engaged) };
         match kept {
             Ok(kept) => {
@@ -450,17 +471,6 @@ impl Http {
         self.server_ended = false;
         self.from_server.forget();
         self.to_server.rewind();
-        let mut tried = Tried::default();
-        let Started { stream, target, engaged, connected } =
-            match core.dial(self.key, &self.listener, &self.peer, &mut tried) {
-                Ok(started) => started,
-                Err(Why::Full) => return self.wait(core),
-                Err(why) => return Err(Refused::Nobody(why)),
-            };
-        self.connecting_to(core, stream, (target, engaged), tried);
-        if connected {
-            self.established(core);
-        }
-        Ok(())
+        self.dial(core, Tried::default()).map(|_| ())
     }
 }

@@ -112,3 +112,11 @@ fn without_a_limit_nothing_is_counted_of_those_that_are_kept() {
     drop((kept, Kept::new(&server, &address, 0)));
     assert_eq!(server.places.load(Relaxed), 0);
 }
+
+#[test]
+fn that_a_server_fails_is_told_once_a_second() {
+    let start = Instant::now();
+    let server = Server::new(0, "be", start);
+    let told = |ms: u64| server.is_news(start + Duration::from_millis(ms));
+    assert!(told(5) && !told(5) && !told(1004) && told(1005) && !told(2004) && told(9000));
+}
