@@ -159,7 +159,7 @@ impl Greeting {
             return Http::begin(core, key, listener, (client, peer), Some(admitted), None);
         }
         match Relay::begin(core, key, Arc::clone(&listener), (client, peer), admitted) {
-            Ok(relay) => Some(Session::Relay(Box::new(relay))),
+            Ok(relay) => relay.map(|relay| Session::Relay(Box::new(relay))),
             Err(why) => {
                 core.shared.totals.refused.fetch_add(1, Relaxed);
                 core.record_unserved(&listener, &peer, began, End::Refused(why));

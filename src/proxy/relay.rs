@@ -82,6 +82,8 @@ pub(super) struct Relay {
 impl Relay {
     /// Begins to connect `client`, a stream, to a server. `early` are bytes that it has sent already.
     ///
+    /// `None`: it is over already, and the client's stream closed.
+    ///
     /// # Errors
     /// There is no server; the client's stream is still open.
     pub(super) fn begin(
@@ -90,7 +92,7 @@ impl Relay {
         listener: Arc<Listener>,
         (client, peer): (usize, Peer),
         admitted: Admitted,
-    ) -> Result<Relay, Why> {
+    ) -> Result<Option<Relay>, Why> {
         if core.is_overloaded() {
             return Err(Why::Full);
         }
@@ -118,11 +120,11 @@ impl Relay {
             relay.up.keep_first();
         }
         core.pending += 1;
-        if connected {
-            // What has to go another way goes it at the next look.
-            let _ = relay.established(core);
+        // A connection that is made at once may be broken at once, and the last server that could be tried.
+        if connected && relay.established(core) == Fate::Over {
+            return Ok(None);
         }
-        Ok(relay)
+        Ok(Some(relay))
     }
 
     /// What two that have agreed on another protocol say from now on.
@@ -416,3 +418,7 @@ fn dialing_of(core: &Core, listener: &Listener, tried: Tried, target: Target) ->
     let deadline = core.now + listener.settings.timeouts.connect;
     Box::new(Dialing { tried, target, deadline })
 }
+
+#[cfg(test)]
+#[path = "relay/tests.rs"]
+mod tests;
