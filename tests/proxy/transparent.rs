@@ -192,18 +192,12 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
         for family in 0..2 {
             let socket = server.run(move || UdpSocket::bind(at(SERVER, family, 53)).unwrap());
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
-            let served = std::thread::spawn(move || {
+            // To everybody who they are; more than once, as what is late is sent again.
+            std::thread::spawn(move || {
                 let mut buffer = [0; 100];
-                let t = std::time::Instant::now();
-                let (_, peer) = socket.recv_from(&mut buffer).unwrap();
-                let r = socket.send_to(peer.to_string().as_bytes(), peer);
-                println!("DBG server got from {peer} at {:?}, {r:?}", t.elapsed());
-                r.unwrap();
-                socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-                while let Ok((_, again)) = socket.recv_from(&mut buffer) {
-                    println!("DBG again {again} {:?}", t.elapsed());
+                while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(peer.to_string().as_bytes(), peer);
                 }
-                peer
             });
             // Nobody is at port 54: what the server's host says about that is for a socket with the client's address.
             let proxy = proxy(family, TransportProtocol::Udp, &[54, 53], 9000);
@@ -212,18 +206,13 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
                 let socket = UdpSocket::bind(at(CLIENT, family, 0)).unwrap();
                 socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
                 let mut buffer = [0; 100];
-                // As clients do: what says that nobody is at a port may be held back by a limit that all of the machine share.
-                let again = || {
-                    let r = socket.send_to(b"hello", there).and_then(|_| socket.recv_from(&mut buffer));
-                    println!("DBG client {r:?}");
-                    r.ok()
-                };
+                // As clients do: neighbours may not know each other yet, and what says that nobody is at a port may be held back.
+                let again = || socket.send_to(b"hello", there).and_then(|_| socket.recv_from(&mut buffer)).ok();
                 let (length, from) = std::iter::repeat_with(again).take(20).flatten().next().expect("an answer");
                 assert_eq!(from, there);
                 (socket.local_addr().unwrap(), String::from_utf8_lossy(&buffer[..length]).into_owned())
             });
             assert_eq!(answer, own.to_string());
-            assert_eq!(served.join().unwrap(), own);
         }
     });
 }

@@ -13,7 +13,7 @@ use pen_dsr::config::proxy::{CertificateFiles, Forwarded, Mode, TlsConfig};
 use rustls::ClientConfig;
 use socket2::SockRef;
 
-use crate::harness::{config, patient, serve, start};
+use crate::harness::{Running, config, free_address, patient, serve, start};
 use crate::hostile_h2::{
     END_HEADERS, END_STREAM, GET, HEADERS, PREFACE, RST_STREAM, SETTINGS, Secure, connect, frame, trusting,
 };
@@ -275,15 +275,17 @@ fn who_waits_in_vain_is_told_so_and_who_goes_away_does_not_wait() {
     let refused = answer(ask("/in-vain"));
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     assert_eq!(proxy.proxy.shared().totals.refused.load(Relaxed), 1);
-    // One that goes away, by a reset, and one that does not.
-    let gone = ask("/gone");
-    SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
-    wait_until("the next request", || proxy.proxy.shared().totals.requests.load(Relaxed) == 3);
-    wait_until("the end of the one before", || proxy.proxy.shared().connections() == 2);
-    drop(gone);
-    wait_until("the end of its connection", || proxy.proxy.shared().connections() == 1);
+    // Some that go away, by a reset and in order, and one that does not.
+    for (n, resets) in [(0, true), (1, false)] {
+        let gone = ask("/gone");
+        SockRef::from(&gone).set_linger(resets.then_some(Duration::ZERO)).unwrap();
+        wait_until("the next request", || proxy.proxy.shared().totals.requests.load(Relaxed) == 3 + n);
+        wait_until("the end of the one before", || proxy.proxy.shared().connections() == 2);
+        drop(gone);
+        wait_until("the end of its connection", || proxy.proxy.shared().connections() == 1);
+    }
     let last = ask("/last");
-    wait_until("the last request", || proxy.proxy.shared().totals.requests.load(Relaxed) == 4);
+    wait_until("the last request", || proxy.proxy.shared().totals.requests.load(Relaxed) == 5);
     tell.send(()).unwrap();
     assert!(answer(first).starts_with("HTTP/1.1 200 "));
     assert!(answer(last).starts_with("HTTP/1.1 200 "));
@@ -313,4 +315,51 @@ fn a_stream_that_is_reset_waits_no_more_and_those_behind_it_go_on() {
     let answered = answers(&mut stream, 3);
     assert_eq!(answered, BTreeMap::from([(1, true), (5, true), (7, true)]));
     assert_eq!(seen.asked.lock().unwrap().len(), 3);
+}
+
+/// What one request over a connection of its own is answered.
+fn status(proxy: &Running) -> String {
+    let mut stream = proxy.connect();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut all = String::new();
+    stream.read_to_string(&mut all).unwrap();
+    all.split_whitespace().nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_server_that_refuses_does_not_end_the_wait_for_one_that_is_busy() {
+    const CLIENTS: usize = 6;
+    let (busy, _, seen) = server(true, |_| thread::sleep(Duration::from_millis(3)));
+    let mut config = plain(&[free_address(), busy], 1);
+    // It is tried by every request.
+    config.proxy.timeouts.blacklist = Duration::ZERO;
+    let proxy = start(&config);
+    thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| (0..10).for_each(|_| assert_eq!(status(&proxy), "200")));
+        }
+    });
+    assert_eq!(seen.requests.most(), 1);
+}
+
+#[test]
+fn a_connection_that_another_loop_keeps_ready_does_not_hold_up_a_server_that_serves_one() {
+    // As servers with a process for each connection do: the next one waits until the one before is closed.
+    let turn = Arc::new(Mutex::new(()));
+    let (address, _) = serve(move |stream| {
+        let _turn = turn.lock().unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let mut reader = BufReader::new(stream);
+        while request(&mut reader).is_some()
+            && writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_ok()
+        {}
+    });
+    let mut config = plain(&[address], 1);
+    config.proxy.threads = 4;
+    // Less than the time between two looks at what is kept.
+    config.proxy.timeouts.idle = Duration::from_millis(700);
+    let proxy = start(&config);
+    let answers: Vec<String> = (0..20).map(|_| status(&proxy)).collect();
+    // A busy machine may take its time for one.
+    assert!(answers.iter().filter(|status| *status == "200").count() >= 17, "{answers:?}");
 }
