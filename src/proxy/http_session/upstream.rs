@@ -289,7 +289,8 @@ impl Http {
         };
         core.queue.leave(place);
         core.queue.tell_if_over(self.listener.serial, &self.listener.longest);
-        if self.upstream.is_waiting() {
+        // It may wait anew: for a server that is busy, where another one has just failed.
+        if matches!(&self.upstream, Upstream::Waiting(waiting) if waiting.place == place) {
             self.upstream = Upstream::None;
         }
         self.last = core.tick;
