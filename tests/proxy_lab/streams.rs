@@ -166,5 +166,5 @@ fn vanish(lab: &Lab) {
     let _ = http.read_to_string(&mut answer);
     // It is asked once more, in vain.
     assert!(answer.starts_with("HTTP/1.1 50"), "{answer}");
-    assert!(lab.ctl("ctl", "status").contains("proxy: 0 connections"));
+    wait_until("nobody to be left", || lab.ctl("ctl", "status").contains("proxy: 0 connections"));
 }
