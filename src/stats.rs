@@ -34,9 +34,12 @@ pub fn proxied(proxy: &Proxy) -> Vec<String> {
             n(&totals.pauses)
         ),
         format!(
-            "proxy: {} requests, {} bad; {} TLS handshakes and {} PROXY headers failed",
+            "proxy: {} requests, {} bad; {} wait for a place at a server, {} have waited; {} TLS handshakes and {} PROXY \
+             headers failed",
             n(&totals.requests),
             n(&totals.bad_requests),
+            n(&shared.waits.now),
+            n(&shared.waits.ever),
             n(&totals.bad_handshakes),
             n(&totals.bad_headers)
         ),

@@ -110,7 +110,7 @@ impl Core {
     /// With no streams.
     pub(super) fn new(shared: Arc<Shared>, registry: Registry) -> Core {
         let now = Instant::now();
-        let queue = Queue::new(shared.epoch);
+        let queue = Queue::new(shared.epoch, Arc::clone(&shared.waits));
         Core {
             shared,
             registry,

@@ -24,6 +24,7 @@ use super::core::{Core, Peer};
 use super::event_loop::Session;
 use super::http::{Exchange, Refusal};
 use super::plan::Listener;
+use super::queue::Place;
 use super::relay::Relay;
 use super::shared::Admitted;
 use super::stream::{Received, Side};
@@ -64,8 +65,8 @@ pub(super) struct Http {
     server_ended: bool,
     /// The request was sent again, as the server had died over it.
     repeated: bool,
-    /// Until when the request waits for a place at a server, once it has had to.
-    patience: Option<Instant>,
+    /// Until when the request waits for a place at a server, once it has had to, and the place in the queue that it had then.
+    patience: Option<(Instant, Place)>,
     /// When the request that is being read began to come.
     asked: Option<Instant>,
     began: Instant,

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,15 @@ const LEFT: Duration = Duration::from_millis(20);
 
 /// Of the next queue.
 static ID: AtomicU64 = AtomicU64::new(0);
+
+/// Requests that wait, in all loops.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// How many there are.
+    pub now: AtomicU64,
+    /// How often one has begun to.
+    pub ever: AtomicU64,
+}
 
 /// Since when, of all loops, somebody has waited for servers of a listener. It is no lock, and may be a little late.
 #[derive(Debug, Default)]
@@ -125,6 +135,7 @@ pub(super) struct Queue {
     id: u64,
     /// From when on milliseconds count.
     epoch: Instant,
+    waits: Arc<Waits>,
     /// By their listeners' serial numbers.
     waiting: BTreeMap<u64, BTreeMap<Place, Waiter>>,
     /// How many they are.
@@ -142,10 +153,11 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Nobody waits. Queues that are to leave places to each other have the same `epoch`.
-    pub(super) fn new(epoch: Instant) -> Queue {
+    pub(super) fn new(epoch: Instant, waits: Arc<Waits>) -> Queue {
         Queue {
             id: ID.fetch_add(1, Relaxed) + 1,
             epoch,
+            waits,
             waiting: BTreeMap::new(),
             count: 0,
             siblings: HashMap::new(),
@@ -156,13 +168,15 @@ impl Queue {
         }
     }
 
-    /// Session `session` waits from `now` on, behind whoever waits already; `None`: there are `most` already.
+    /// Session `session` waits from `now` on, behind whoever waits already, or as if it had come when it had the place
+    /// `before`; `None`: there are `most` already.
     pub(super) fn enter(
         &mut self,
         listener: u64,
         (session, parent): (usize, Option<usize>),
         most: u32,
         now: Instant,
+        before: Option<Place>,
     ) -> Option<Place> {
         if self.count >= most as usize {
             return None;
@@ -174,9 +188,12 @@ impl Queue {
         });
         self.number += 1;
         let since = self.milliseconds(now);
-        let place = Place { came: since + beside * BESIDE, number: self.number, listener };
+        let came = before.map_or(since + beside * BESIDE, |before| before.came);
+        let place = Place { came, number: self.number, listener };
         self.waiting.entry(listener).or_default().insert(place, Waiter { session, since, parent });
         self.count += 1;
+        self.waits.now.fetch_add(1, Relaxed);
+        self.waits.ever.fetch_add(1, Relaxed);
         Some(place)
     }
 
@@ -185,6 +202,7 @@ impl Queue {
         let Some(waiters) = self.waiting.get_mut(&place.listener) else { return };
         let Some(waiter) = waiters.remove(&place) else { return };
         self.count -= 1;
+        self.waits.now.fetch_sub(1, Relaxed);
         if waiters.is_empty() {
             self.waiting.remove(&place.listener);
         }
@@ -288,6 +306,10 @@ impl Queue {
 mod tests {
     use super::*;
 
+    fn queue(start: Instant) -> Queue {
+        Queue::new(start, Arc::default())
+    }
+
     /// The sessions in the order in which they would be let on.
     fn order(queue: &Queue) -> Vec<usize> {
         let (mut all, mut look) = (Vec::new(), Look::default());
@@ -302,16 +324,16 @@ mod tests {
     fn further_requests_of_a_connection_count_as_later_ones_and_are_not_passed_for_ever() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut queue = Queue::new(start);
+        let mut queue = queue(start);
         for n in 0..4 {
-            queue.enter(1, (n, Some(100)), 99, start);
+            queue.enter(1, (n, Some(100)), 99, start, None);
         }
         for (who, ms) in [((10, None), 5), ((20, Some(200)), 10), ((21, Some(200)), 10), ((11, None), 20)] {
-            queue.enter(1, who, 99, at(ms));
+            queue.enter(1, who, 99, at(ms), None);
         }
         assert_eq!(order(&queue), [0, 10, 20, 1, 11, 21, 2, 3]);
-        queue.enter(1, (12, None), 99, at(59));
-        queue.enter(1, (13, None), 99, at(61));
+        queue.enter(1, (12, None), 99, at(59), None);
+        queue.enter(1, (13, None), 99, at(61), None);
         assert_eq!(order(&queue), [0, 10, 20, 1, 11, 21, 2, 12, 3, 13]);
     }
 
@@ -319,11 +341,11 @@ mod tests {
     fn listeners_have_one_order_and_nobody_waits_behind_those_who_find_nothing() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut queue = Queue::new(start);
-        let first = queue.enter(7, (1, None), 3, at(1)).expect("room");
-        let second = queue.enter(5, (2, None), 3, at(2)).expect("room");
-        queue.enter(7, (3, None), 3, at(3));
-        assert_eq!(queue.enter(9, (4, None), 3, at(4)), None, "no more than there may be");
+        let mut queue = queue(start);
+        let first = queue.enter(7, (1, None), 3, at(1), None).expect("room");
+        let second = queue.enter(5, (2, None), 3, at(2), None).expect("room");
+        queue.enter(7, (3, None), 3, at(3), None);
+        assert_eq!(queue.enter(9, (4, None), 3, at(4), None), None, "no more than there may be");
         assert_eq!(order(&queue), [1, 2, 3]);
         let mut look = Look::default();
         look.note(first, Admission::Left);
@@ -345,11 +367,11 @@ mod tests {
     #[test]
     fn those_behind_many_who_find_nothing_need_not_try() {
         let start = Instant::now();
-        let mut queue = Queue::new(start);
+        let mut queue = queue(start);
         for n in 0..2 * MISSES as usize {
-            queue.enter(1, (n, None), 999, start);
+            queue.enter(1, (n, None), 999, start, None);
         }
-        queue.enter(2, (999, None), 999, start);
+        queue.enter(2, (999, None), 999, start, None);
         let (mut look, mut tried) = (Look::default(), Vec::new());
         while let Some((place, session)) = queue.next(&look) {
             tried.push(session);
@@ -362,10 +384,10 @@ mod tests {
     #[test]
     fn it_is_looked_at_when_a_place_comes_free_and_from_time_to_time() {
         let start = Instant::now();
-        let mut queue = Queue::new(start);
+        let mut queue = queue(start);
         queue.stir();
         assert_eq!((queue.is_due(start), queue.until_due(start)), (false, None), "nobody waits");
-        let place = queue.enter(1, (1, Some(9)), 9, start).expect("room");
+        let place = queue.enter(1, (1, Some(9)), 9, start, None).expect("room");
         assert_eq!(queue.until_due(start), Some(Duration::ZERO));
         assert!(queue.is_due(start) && !queue.is_due(start));
         assert_eq!(queue.until_due(start), Some(LOOK));
@@ -380,12 +402,12 @@ mod tests {
     fn a_loop_leaves_places_to_one_in_which_somebody_has_waited_for_much_longer() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let (mut one, mut other, longest) = (Queue::new(start), Queue::new(start), Longest::default());
-        let old = one.enter(1, (1, None), 9, at(0)).expect("room");
+        let (mut one, mut other, longest) = (queue(start), queue(start), Longest::default());
+        let old = one.enter(1, (1, None), 9, at(0), None).expect("room");
         assert!(!one.leaves(old, &longest, at(50)));
         assert!(!other.others_come_first(&longest, at(90)), "not yet");
-        let young = other.enter(1, (1, None), 9, at(115)).expect("room");
-        let behind = other.enter(1, (2, None), 9, at(116)).expect("room");
+        let young = other.enter(1, (1, None), 9, at(115), None).expect("room");
+        let behind = other.enter(1, (2, None), 9, at(116), None).expect("room");
         assert!(!other.others_come_first(&longest, at(200)), "what is not said again is not believed for long");
         assert!(!one.leaves(old, &longest, at(120)), "those who have waited longest leave nothing");
         assert!(other.others_come_first(&longest, at(121)) && !one.others_come_first(&longest, at(121)));

@@ -11,6 +11,7 @@ use mio::Waker;
 use parking_lot::Mutex;
 
 use super::datagram::Tally;
+use super::queue::Waits;
 use super::server::Server;
 
 /// Counters, of all listeners together.
@@ -58,6 +59,8 @@ pub struct Shared {
     pub totals: Totals,
     /// Counters of datagrams.
     pub datagrams: Tally,
+    /// Requests that wait for a place at a server.
+    pub waits: Arc<Waits>,
     servers: Mutex<Servers>,
     /// Of the loops for connections.
     wakers: Mutex<Vec<Arc<Waker>>>,
@@ -78,6 +81,7 @@ impl Shared {
             connections: AtomicU32::new(0),
             totals: Totals::default(),
             datagrams: Tally::default(),
+            waits: Arc::default(),
             servers: Mutex::new(Servers::default()),
             wakers: Mutex::default(),
             trouble,

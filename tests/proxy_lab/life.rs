@@ -1,5 +1,6 @@
 //! Servers that die, are drained and replaced, and proxies that are reloaded, ended and succeeded, all under load.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -124,21 +125,27 @@ fn other_servers_by_reload_cost_no_request() {
     });
 }
 
+/// Bytes of a file of which a part has not left its server when the client has read a little.
+const HUGE: u64 = 48 << 20;
+
 #[test]
 fn a_proxy_that_ends_lets_requests_finish_and_a_second_term_does_not_wait() {
     lab("life::a_proxy_that_ends_lets_requests_finish_and_a_second_term_does_not_wait", &NEEDS, |lab| {
         let _nginx = lab.nginx("s1");
+        // More than all sockets on the way have room for.
+        let huge = fs::File::create(lab.directory.join("s1/huge")).unwrap();
+        huge.set_len(HUGE).unwrap();
         for http in [true, false] {
             let mut proxy = lab
                 .proxy_as(&format!("ctl-{http}"), &["-c", &toml(lab, http, &[S1], "[proxy.timeouts]\ndrain = 20\n")]);
             let browsers = lab.browse(BROWSERS, &address());
             browsers.go_on(SOME);
-            let slow = ["curl", "-sS", "-m", "20", "--limit-rate", "1M", "-o", "/dev/null", "-w", "%{size_download}"];
-            let slow = lab.start("client", &[&slow[..], &["http://10.1.0.254:8080/big"]].concat());
+            let slow = ["curl", "-sS", "-m", "20", "--limit-rate", "16M", "-o", "/dev/null", "-w", "%{size_download}"];
+            let slow = lab.start("client", &[&slow[..], &["http://10.1.0.254:8080/huge"]].concat());
             thread::sleep(MOMENT);
             proxy.signal(Signal::SIGTERM);
             // Who connects from now on is refused, not left hanging; who was being served is served to the end.
-            slow.wait_for("the slow download", |said| said.trim() == (5 << 20).to_string());
+            slow.wait_for("the slow download", |said| said.trim() == HUGE.to_string());
             if http {
                 // They have to connect anew.
                 browsers.fail();
@@ -153,7 +160,8 @@ fn a_proxy_that_ends_lets_requests_finish_and_a_second_term_does_not_wait() {
             assert!(proxy.end().success(), "{}", proxy.output());
         }
         let mut proxy = lab.proxy_as("ctl3", &["-c", &toml(lab, false, &[S1], "[proxy.timeouts]\ndrain = 1000\n")]);
-        let slow = ["curl", "-sS", "-m", "20", "--limit-rate", "100K", "-o", "/dev/null", "http://10.1.0.254:8080/big"];
+        let slow =
+            ["curl", "-sS", "-m", "20", "--limit-rate", "100K", "-o", "/dev/null", "http://10.1.0.254:8080/huge"];
         let _slow = lab.start("client", &slow);
         thread::sleep(MOMENT);
         proxy.signal(Signal::SIGTERM);

@@ -17,12 +17,17 @@ fn certificate(folder: &Path, name: &str) -> String {
 
 /// A proxy with TLS in front of nginx on s1, with a default certificate and one by the client's wish.
 fn pair(lab: &Lab, more: &[&str]) -> (Process, Process) {
+    pair_within(lab, more, "")
+}
+
+/// The same; `limits` of the server, behind its port.
+fn pair_within(lab: &Lab, more: &[&str], limits: &str) -> (Process, Process) {
     let nginx = lab.nginx("s1");
     let sites = lab.directory.join("sites");
     fs::create_dir(&sites).unwrap();
     let default = certificate(&lab.directory, "default.test");
     certificate(&sites, "www.test");
-    let (listener, server) = (format!("{PROXY4}:8443"), format!("{S1}:80"));
+    let (listener, server) = (format!("{PROXY4}:8443"), format!("{S1}:80{limits}"));
     let words = [&["-E", &default, "--sni-path", sites.to_str().unwrap()][..], more, &[&listener, &server]].concat();
     (nginx, lab.proxy(&words))
 }
@@ -100,5 +105,19 @@ fn h2load_gets_every_answer() {
         }
         wait_until("the log", || lab.access("s1").lines().count() == 3000);
         assert!(lab.access("s1").lines().all(|line| line.contains("xff=10.1.0.1 xfp=https ")));
+    });
+}
+
+#[test]
+fn uploads_of_http2_that_wait_for_a_place_do_not_hold_up_the_one_that_has_it() {
+    let name = "secure::uploads_of_http2_that_wait_for_a_place_do_not_hold_up_the_one_that_has_it";
+    lab(name, &[&NEEDS[..], &["h2load"]].concat(), |lab| {
+        let _pair = pair_within(lab, &["-H", "-t", "15"], "::1");
+        let (body, url) = (lab.path("s1/big"), format!("https://{PROXY4}:8443/put/up"));
+        let words =
+            ["timeout", "30", "h2load", "-n", "12", "-c", "2", "-m", "6", "-d", &body, "-H", ":method: PUT", &url];
+        let said = lab.run("client", &words);
+        assert!(said.contains("12 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
+        assert!(fs::read(lab.directory.join("s1/put/up")).unwrap() == fs::read(body).unwrap());
     });
 }

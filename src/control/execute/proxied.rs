@@ -182,6 +182,8 @@ fn json(config: &Config, proxy: &Proxy) -> Value {
         "accepted": totals.accepted.load(Relaxed),
         "refused": totals.refused.load(Relaxed),
         "requests": totals.requests.load(Relaxed),
+        "requests_waiting": proxy.shared().waits.now.load(Relaxed),
+        "requests_waited": proxy.shared().waits.ever.load(Relaxed),
         "bad_requests": totals.bad_requests.load(Relaxed),
         "bad_handshakes": totals.bad_handshakes.load(Relaxed),
         "bad_headers": totals.bad_headers.load(Relaxed),

@@ -41,8 +41,8 @@ pub struct H2Settings {
     pub streams: u32,
     /// The longest head of a request or response, bytes (SETTINGS_MAX_HEADER_LIST_SIZE).
     pub head: u32,
-    /// Bytes of one request's body that may be on their way (SETTINGS_INITIAL_WINDOW_SIZE); of all requests together twice
-    /// as many.
+    /// Bytes of one request's body that may be on their way (SETTINGS_INITIAL_WINDOW_SIZE). All requests together may have
+    /// as many each: those that wait for a server do not hold up the one that has one.
     pub window: u32,
 }
 
@@ -100,7 +100,7 @@ impl H2Connection {
             .max_concurrent_streams(settings.streams)
             .max_header_list_size(settings.head)
             .initial_window_size(settings.window)
-            .initial_connection_window_size(settings.window.saturating_mul(2).min((1 << 31) - 1))
+            .initial_connection_window_size(settings.window.saturating_mul(settings.streams).min((1 << 31) - 1))
             .max_send_buffer_size(64 * 1024)
             .handshake(wire.clone());
         H2Connection {

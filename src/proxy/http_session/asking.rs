@@ -11,6 +11,9 @@ use super::buffer::TOGETHER;
 use super::{After, Http, Refused, State};
 use crate::config::proxy::Mode;
 
+/// Bytes that are read at a time, from a client that has no server yet.
+const WITH_HEAD: usize = 32 * 1024;
+
 impl Http {
     /// Takes in what the client has sent.
     pub(super) fn hear_client(&mut self, core: &mut Core) -> Result<bool, After> {
@@ -28,7 +31,9 @@ impl Http {
         }
         let stream = &mut core.streams[self.client];
         let mut scratch = std::mem::take(&mut core.supplies.scratch);
-        let received = stream.read(&mut scratch, &mut core.supplies.tls);
+        // What comes with a head may have to be kept while the request waits for a server.
+        let room = if self.upstream.is_connected() { scratch.len() } else { WITH_HEAD };
+        let received = stream.read(&mut scratch[..room], &mut core.supplies.tls);
         let heard = matches!(received, Received::Bytes(_));
         let outcome = match received {
             Received::Bytes(n) => self.new_from_client(core, &scratch[..n]).map(|()| true),

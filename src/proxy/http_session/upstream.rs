@@ -255,13 +255,15 @@ impl Http {
     /// may take to accept.
     fn wait(&mut self, core: &mut Core) -> Result<(), Refused> {
         let settings = &self.listener.settings;
-        let deadline = *self.patience.get_or_insert(core.now + settings.timeouts.connect);
+        let deadline = self.patience.map_or(core.now + settings.timeouts.connect, |(deadline, _)| deadline);
         if core.now >= deadline {
             return Err(Refused::Nobody(Why::Full));
         }
-        let most = settings.limits.pending;
-        let place = core.queue.enter(self.listener.serial, (self.key, self.parent), most, core.now);
+        let (most, who, before) =
+            (settings.limits.pending, (self.key, self.parent), self.patience.map(|(_, place)| place));
+        let place = core.queue.enter(self.listener.serial, who, most, core.now, before);
         let place = place.ok_or(Refused::Nobody(Why::Full))?;
+        self.patience = Some((deadline, place));
         self.upstream = Upstream::Waiting(Waiting { place, deadline });
         Ok(())
     }
@@ -404,7 +406,7 @@ impl Http {
         core.pending -= 1;
         core.failed(&self.listener, &target, error);
         core.close(stream);
-        drop(engaged);
+        core.leaving.push(engaged);
         match self.dial(core, tried) {
             // It is connected to a server, or connects, or waits.
             Ok(connected) => connected,
