@@ -23,7 +23,6 @@ use super::http_session::Http;
 use super::listening::{self, Listening};
 use super::orders::Order;
 use super::plan::{Listener, Plan};
-use super::queue::Look;
 use super::select::Why;
 use super::shared::{Admitted, Shared, Trouble};
 use super::stream::{Owner, Side, Stream};
@@ -157,7 +156,7 @@ impl EventLoop {
         if !self.core.queue.is_due(self.core.now) {
             return;
         }
-        let mut look = Look::default();
+        let mut look = self.core.queue.look();
         while let Some((place, key)) = self.core.queue.next(&look) {
             let session = self.sessions.get_mut(key).and_then(|place| place.session.take());
             let Some((after, admission)) = session.map(|session| session.admit(&mut self.core)) else {

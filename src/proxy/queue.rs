@@ -99,9 +99,11 @@ struct Waiter {
 }
 
 /// A look at those who wait, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Look {
     last: Option<Place>,
+    /// The number of the newest of them: who comes to wait again meanwhile has had his try.
+    newest: u64,
     /// Of which listeners how many have found no place since one did; [`MISSES`]: the rest is left out.
     misses: Vec<(u64, u32)>,
 }
@@ -266,11 +268,17 @@ impl Queue {
         }
     }
 
+    /// A look at those who wait now.
+    pub(super) fn look(&self) -> Look {
+        Look { last: None, newest: self.number, misses: Vec::new() }
+    }
+
     /// Who comes next in this look: its place and its session.
     pub(super) fn next(&self, look: &Look) -> Option<(Place, usize)> {
         let from = look.last.map_or(Bound::Unbounded, Bound::Excluded);
         let tries = self.waiting.iter().filter(|&(&listener, _)| !look.leaves_out(listener));
-        let firsts = tries.filter_map(|(_, waiters)| waiters.range((from, Bound::Unbounded)).next());
+        let is_meant = |&(place, _): &(&Place, &Waiter)| place.number <= look.newest;
+        let firsts = tries.filter_map(|(_, waiters)| waiters.range((from, Bound::Unbounded)).find(is_meant));
         firsts.min_by_key(|&(&place, _)| place).map(|(&place, waiter)| (place, waiter.session))
     }
 
@@ -312,7 +320,7 @@ mod tests {
 
     /// The sessions in the order in which they would be let on.
     fn order(queue: &Queue) -> Vec<usize> {
-        let (mut all, mut look) = (Vec::new(), Look::default());
+        let (mut all, mut look) = (Vec::new(), queue.look());
         while let Some((place, session)) = queue.next(&look) {
             all.push(session);
             look.note(place, Admission::Found);
@@ -347,7 +355,7 @@ mod tests {
         queue.enter(7, (3, None), 3, at(3), None);
         assert_eq!(queue.enter(9, (4, None), 3, at(4), None), None, "no more than there may be");
         assert_eq!(order(&queue), [1, 2, 3]);
-        let mut look = Look::default();
+        let mut look = queue.look();
         look.note(first, Admission::Left);
         assert_eq!(queue.next(&look), Some((second, 2)));
         look.note(second, Admission::Nothing);
@@ -359,9 +367,25 @@ mod tests {
         let nobody = Longest::default();
         assert!(queue.others_come_first(&nobody, start), "whichever listener they wait at");
         queue.leave(second);
-        let (last, _) = queue.next(&Look::default()).expect("somebody");
+        let (last, _) = queue.next(&queue.look()).expect("somebody");
         queue.leave(last);
         assert!(!queue.others_come_first(&nobody, start) && queue.waiting.is_empty());
+    }
+
+    #[test]
+    fn who_waits_anew_keeps_his_turn_and_has_no_other_try_in_the_same_look() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut queue = queue(start);
+        let first = queue.enter(1, (1, None), 9, at(1), None).expect("room");
+        queue.enter(1, (2, None), 9, at(2), None);
+        let mut look = queue.look();
+        assert_eq!(queue.next(&look), Some((first, 1)));
+        queue.leave(first);
+        queue.enter(1, (1, None), 9, at(3), Some(first));
+        look.note(first, Admission::Found);
+        assert_eq!(queue.next(&look).map(|(_, session)| session), Some(2));
+        assert_eq!(order(&queue), [1, 2]);
     }
 
     #[test]
@@ -372,7 +396,7 @@ mod tests {
             queue.enter(1, (n, None), 999, start, None);
         }
         queue.enter(2, (999, None), 999, start, None);
-        let (mut look, mut tried) = (Look::default(), Vec::new());
+        let (mut look, mut tried) = (queue.look(), Vec::new());
         while let Some((place, session)) = queue.next(&look) {
             tried.push(session);
             look.note(place, Admission::Nothing);
