@@ -344,20 +344,33 @@ impl Core {
 /// handshake's last packet goes with what is sent first, or when it is told to.
 fn bound(listener: &Listener, client: Option<SocketAddr>, target: &Target, joins_ack: bool) -> io::Result<Socket> {
     let socket = open(&target.address)?;
-    if let Some(address) = target.address.as_socket() {
+    if let Some(server) = target.address.as_socket() {
         if joins_ack {
             // It is cheaper, that is all.
             let _ = os::join_handshake_with_data(&socket);
         }
-        if listener.config.transparent
-            && let Some(client) = client
-        {
-            os::bind_foreign(&socket, client)?;
-        } else if let Some(source) = source_of(&listener.config.source, address.is_ipv4()) {
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-        }
+        bind_source(&socket, listener, client, server)?;
     }
     Ok(socket)
+}
+
+/// Gives `socket`, which is to connect to `server`, the address that servers of `listener` are to see: the client's, one of
+/// this host's, or none.
+pub(super) fn bind_source(
+    socket: &Socket,
+    listener: &Listener,
+    client: Option<SocketAddr>,
+    server: SocketAddr,
+) -> io::Result<()> {
+    if listener.config.transparent
+        && let Some(client) = client
+    {
+        os::bind_foreign(socket, client)
+    } else if let Some(source) = source_of(&listener.config.source, server.is_ipv4()) {
+        socket.bind(&SocketAddr::new(source, 0).into())
+    } else {
+        Ok(())
+    }
 }
 
 fn open(address: &SockAddr) -> io::Result<Socket> {

@@ -169,16 +169,24 @@ impl EventLoop {
         }
     }
 
-    fn give_birth(&mut self, birth: Birth) {
-        let Birth { listener, peer, parent, memory } = birth;
+    /// A place for a session whose client's stream is this one: its key, and the stream's.
+    ///
+    /// # Errors
+    /// The stream's readiness cannot be told.
+    fn seat(&mut self, stream: impl FnOnce(Owner) -> Stream) -> io::Result<(usize, usize)> {
         let place = self.sessions.vacant_entry();
         let key = place.key();
-        let stream = Stream::of_memory(&memory, Owner::Session(key, Side::Client));
-        // It has no socket that could fail to be registered.
-        let Ok(client) = self.core.adopt(stream) else { return };
-        memory.borrow_mut().session = Some((key, client));
+        let client = self.core.adopt(stream(Owner::Session(key, Side::Client)))?;
         self.serial += 1;
         place.insert(Place { serial: self.serial, armed: Tick::MAX, session: None });
+        Ok((key, client))
+    }
+
+    fn give_birth(&mut self, birth: Birth) {
+        let Birth { listener, peer, parent, memory } = birth;
+        // It has no socket that could fail to be registered.
+        let Ok((key, client)) = self.seat(|owner| Stream::of_memory(&memory, owner)) else { return };
+        memory.borrow_mut().session = Some((key, client));
         let after = Http::begin(&mut self.core, key, listener, (client, peer), None, Some(parent));
         self.put_back(key, after);
     }
@@ -324,28 +332,27 @@ impl EventLoop {
     fn begin(&mut self, listener: Arc<Listener>, socket: Socket, peer: Peer) {
         let totals = &self.core.shared.totals;
         totals.accepted.fetch_add(1, Relaxed);
-        let Some(admitted) = Admitted::new(&self.core.shared, listener.settings.limits.connections) else {
+        let Some(admitted) = Admitted::new(&self.core.shared.connections, listener.settings.limits.connections) else {
             totals.refused.fetch_add(1, Relaxed);
             self.core.record_unserved(&listener, &peer, self.core.now, End::Refused(Why::Full));
             super::refusal::turn_away(&socket, &listener, Why::Full);
             return;
         };
-        let place = self.sessions.vacant_entry();
-        let key = place.key();
-        let mut stream = Stream::new(socket, Owner::Session(key, Side::Client), listener.is_unix());
-        stream.writable = true;
-        if listener.joins_acks() {
-            stream.acks_with_answer();
-        }
-        let client = match self.core.adopt(stream) {
-            Ok(client) => client,
+        let stream = |owner| {
+            let mut stream = Stream::new(socket, owner, listener.is_unix());
+            stream.writable = true;
+            if listener.joins_acks() {
+                stream.acks_with_answer();
+            }
+            stream
+        };
+        let (key, client) = match self.seat(stream) {
+            Ok(seated) => seated,
             Err(e) => {
                 self.core.shared.tell(Trouble::Short(format!("no connection can be accepted: {e}")));
                 return;
             }
         };
-        self.serial += 1;
-        place.insert(Place { serial: self.serial, armed: Tick::MAX, session: None });
         let after = Greeting::begin(&mut self.core, key, listener, (client, peer), admitted);
         self.put_back(key, after);
     }

@@ -108,7 +108,7 @@ mod tests {
 
         fn h2(&mut self) -> (Session, Vec<usize>) {
             let client = self.stream(Side::Client);
-            let admitted = Admitted::new(&self.core.shared, 9).unwrap();
+            let admitted = Admitted::new(&self.core.shared.connections, 9).unwrap();
             let listener = Arc::clone(&self.listener);
             let session = H2::begin(&mut self.core, 0, listener, (client, Peer::default()), admitted);
             (session.unwrap(), vec![client])

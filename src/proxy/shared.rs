@@ -54,7 +54,7 @@ pub struct Shared {
     /// When the proxy began.
     pub epoch: Instant,
     /// Connections of clients.
-    connections: AtomicU32,
+    pub(super) connections: Arc<AtomicU32>,
     /// Counters.
     pub totals: Totals,
     /// Counters of datagrams.
@@ -78,7 +78,7 @@ impl Shared {
     pub fn new(trouble: Sender<Trouble>, now: Instant) -> Shared {
         Shared {
             epoch: now,
-            connections: AtomicU32::new(0),
+            connections: Arc::default(),
             totals: Totals::default(),
             datagrams: Tally::default(),
             waits: Arc::default(),
@@ -141,22 +141,22 @@ impl Shared {
     }
 }
 
-/// One client's connection, counted as long as this lives.
-pub struct Admitted(Arc<Shared>);
+/// A client, counted as long as this lives.
+pub struct Admitted(Arc<AtomicU32>);
 
 impl Admitted {
-    /// One more, unless there are `most` already.
-    pub fn new(shared: &Arc<Shared>, most: u32) -> Option<Admitted> {
-        if shared.connections.fetch_add(1, Relaxed) >= most {
-            shared.connections.fetch_sub(1, Relaxed);
+    /// One more in `count`, unless there are `most` already.
+    pub fn new(count: &Arc<AtomicU32>, most: u32) -> Option<Admitted> {
+        if count.fetch_add(1, Relaxed) >= most {
+            count.fetch_sub(1, Relaxed);
             return None;
         }
-        Some(Admitted(Arc::clone(shared)))
+        Some(Admitted(Arc::clone(count)))
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -12,14 +12,13 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::tally::{Admitted, Reason};
-use crate::config::proxy::source_of;
-use crate::os::{Local, bind_foreign};
-use crate::proxy::core::is_own_fault;
+use super::tally::Reason;
+use crate::os::Local;
+use crate::proxy::core::{bind_source, is_own_fault};
 use crate::proxy::plan::{Listener, Target};
 use crate::proxy::select::{self, Tried};
 use crate::proxy::server::Engaged;
-use crate::proxy::shared::{Shared, Trouble};
+use crate::proxy::shared::{Admitted, Shared, Trouble};
 use crate::proxy::token;
 
 /// That a server does not want a datagram is told within this time, or it means another one.
@@ -198,11 +197,7 @@ fn selected(key: &Key) -> select::Client {
 fn connect(core: &Core, listener: &Listener, key: &Key, server: SocketAddr, place: usize) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(server), kind, Some(Protocol::UDP))?;
-    if listener.config.transparent && key.address.is_ipv4() == server.is_ipv4() {
-        bind_foreign(&socket, key.address)?;
-    } else if let Some(source) = source_of(&listener.config.source, server.is_ipv4()) {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
+    bind_source(&socket, listener, Some(key.address), server)?;
     socket.connect(&server.into())?;
     core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token::of_stream(place), Interest::READABLE)?;
     Ok(socket)

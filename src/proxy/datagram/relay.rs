@@ -10,11 +10,12 @@ use slab::Slab;
 use super::client::{Client, Core, Key};
 use super::listen::is_wildcard;
 use super::recent::Recent;
-use super::tally::{Admitted, Reason};
+use super::tally::Reason;
 use crate::os::{DATAGRAM_ROOM, Datagrams, MOST_DATAGRAMS};
 use crate::proxy::access::{self, End, Recorder};
 use crate::proxy::listening::Listening;
 use crate::proxy::select::Why;
+use crate::proxy::shared::Admitted;
 
 /// Datagrams that are read from a server's socket at a time, so that many of them share a call on the way to the clients.
 const FROM_SERVER: usize = 8;
@@ -105,7 +106,7 @@ impl Relay {
 
     fn try_to_begin(&mut self, key: Key, listening: &Listening) -> Result<usize, Reason> {
         let most = listening.listener.settings.limits.udp_clients;
-        let admitted = Admitted::new(&self.core.shared, most).ok_or(Reason::Limit)?;
+        let admitted = Admitted::new(&self.core.shared.datagrams.clients, most).ok_or(Reason::Limit)?;
         let place = self.clients.next_place();
         let client = Client::begin(&self.core, &listening.listener, key, place, admitted)?;
         self.core.shared.datagrams.begun.fetch_add(1, Relaxed);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::proxy::select::Why;
-use crate::proxy::shared::Shared;
 
 /// Why a datagram was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ impl fmt::Display for Reason {
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Clients that there are.
-    clients: AtomicU32,
+    pub(super) clients: Arc<AtomicU32>,
     /// Clients that there have been.
     pub begun: AtomicU64,
     /// Clients that were forgotten before their time, for others.
@@ -100,26 +99,5 @@ impl Tally {
 
     pub(super) fn drop(&self, reason: Reason, count: usize) {
         self.dropped[reason as usize].fetch_add(count as u64, Relaxed);
-    }
-}
-
-/// A client, counted as long as this lives.
-pub(super) struct Admitted(Arc<Shared>);
-
-impl Admitted {
-    /// One more, unless there are `most` already.
-    pub(super) fn new(shared: &Arc<Shared>, most: u32) -> Option<Admitted> {
-        let tally = &shared.datagrams;
-        if tally.clients.fetch_add(1, Relaxed) >= most {
-            tally.clients.fetch_sub(1, Relaxed);
-            return None;
-        }
-        Some(Admitted(Arc::clone(shared)))
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.datagrams.clients.fetch_sub(1, Relaxed);
     }
 }

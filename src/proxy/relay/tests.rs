@@ -44,7 +44,7 @@ fn a_connection_that_is_made_at_once_and_broken_at_once_leaves_no_session() {
     let idle = Idle { stream: ready, since: core.tick, kept: target.keep_one().unwrap() };
     core.pool.put(listener, target.server.id, idle);
     let (client, _client) = stream(&mut core, Owner::Session(0, Side::Client));
-    let admitted = Admitted::new(&shared, 1).unwrap();
+    let admitted = Admitted::new(&shared.connections, 1).unwrap();
     let begun = Relay::begin(&mut core, 0, Arc::clone(listener), (client, Peer::default()), admitted);
     assert!(matches!(begun, Ok(None)));
     core.bury();
