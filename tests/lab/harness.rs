@@ -19,7 +19,7 @@ pub const CLIENTS: [u8; 8] = [1, 3, 4, 5, 6, 7, 8, 9];
 pub const BACKENDS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
 
 /// Nothing in the lab takes this long, unless it does not work.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Runs `body` on a segment made with `options` (see scripts/lab). `needs` are the commands that it uses.
 pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)) {
@@ -75,7 +75,7 @@ impl Lab {
 
     /// Who answers an HTTP request from `source` to `url`; what curl says when nobody does.
     pub fn curl(&self, source: &str, url: &str) -> Result<String, String> {
-        let words = ["curl", "-sS", "-g", "-m", "5", "--interface", source, url];
+        let words = ["curl", "-sS", "-g", "-m", "12", "--interface", source, url];
         let (status, output) = self.try_run("client", &words);
         if status.success() { Ok(output.trim().to_owned()) } else { Err(output) }
     }

@@ -10,7 +10,7 @@ use pen_dsr::config::{BackendConfig, Config};
 use pen_dsr::proxy::Proxy;
 
 /// How long anything may take before a test fails instead of hanging.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A running proxy; stopped with this.
 pub struct Running {

@@ -9,7 +9,7 @@ pub use crate::process::{Process, wait_until};
 use crate::sandbox::script;
 
 /// Nothing in the lab takes this long, unless it does not work.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 /// Where the proxy listens.
 pub const PROXY4: &str = "10.1.0.254";
 pub const PROXY6: &str = "fd01::fe";

@@ -9,15 +9,19 @@ for host in client proxy s1 s2; do
 	# /proc/sys/net is that of the process which opens it.
 	nsenter --net="/run/netns/$host" sh -eu -c '
 		cd /proc/sys/net
-		echo 0 >ipv4/conf/all/rp_filter
-		echo 0 >ipv4/conf/default/rp_filter
-		echo 0 >ipv6/conf/all/disable_ipv6
-		echo 0 >ipv6/conf/default/disable_ipv6
-		echo 0 >ipv6/conf/default/accept_dad
-		echo 0 >ipv6/conf/default/accept_ra
+		# What is so already is left alone: whoever writes spins as long as another namespace is being changed.
+		put() {
+			[ "$(cat "$1")" = "$2" ] || echo "$2" >"$1"
+		}
+		put ipv4/conf/all/rp_filter 0
+		put ipv4/conf/default/rp_filter 0
+		put ipv6/conf/all/disable_ipv6 0
+		put ipv6/conf/default/disable_ipv6 0
+		put ipv6/conf/default/accept_dad 0
+		put ipv6/conf/default/accept_ra 0
 		if [ "$1" = proxy ]; then
-			echo 1 >ipv4/ip_forward
-			echo 1 >ipv6/conf/all/forwarding
+			put ipv4/ip_forward 1
+			put ipv6/conf/all/forwarding 1
 		fi
 		ip link set lo up
 	' sh "$host"
