@@ -152,10 +152,15 @@ impl Core {
         }
     }
 
+    /// Closes a connection to a server, whose place is free after that.
+    pub(super) fn close_and_leave(&mut self, stream: usize, engaged: Engaged) {
+        self.close(stream);
+        self.leaving.push(engaged);
+    }
+
     /// Closes a connection that was kept ready.
     pub(super) fn discard(&mut self, idle: Idle) {
-        self.close(idle.stream);
-        self.leaving.push(idle.kept.place());
+        self.close_and_leave(idle.stream, idle.kept.place());
     }
 
     /// What was closed is gone, and leaves room for others.
@@ -288,8 +293,13 @@ impl Core {
         client: usize,
         target: &Target,
     ) -> io::Result<()> {
-        self.streams[stream].writable = true;
-        if let Some(version) = listener.config.send_proxy {
+        // A request, a PROXY header and TLS go at once, and take the last packet of the handshake along.
+        let config = &listener.config;
+        let speaks = config.mode != Mode::Stream || config.send_proxy.is_some() || listener.backend_tls.is_some();
+        let connection = &mut self.streams[stream];
+        connection.owes_ack &= !speaks;
+        connection.writable = true;
+        if let Some(version) = config.send_proxy {
             let header = self.proxy_header(version, peer, client);
             // It goes in front of everything, TLS included. A new connection has room for it.
             if self.streams[stream].write_raw(&header)? < header.len() {

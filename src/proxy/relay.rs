@@ -73,8 +73,6 @@ pub(super) struct Relay {
     connected: Option<Duration>,
     /// When something last moved.
     last: Tick,
-    /// The server has not got the last packet of the handshake, which goes with what is sent first.
-    owes_ack: bool,
     why: access::End,
     _admitted: Option<Admitted>,
 }
@@ -111,7 +109,6 @@ impl Relay {
             began: core.now,
             connected: None,
             last: core.tick,
-            owes_ack: false,
             why: access::End::Closed,
             listener,
             _admitted: Some(admitted),
@@ -149,7 +146,6 @@ impl Relay {
             began: core.now,
             connected: Some(Duration::ZERO),
             last: core.tick,
-            owes_ack: false,
             why: access::End::Closed,
             _admitted: admitted,
         }
@@ -182,7 +178,7 @@ impl Relay {
             }
         }
         let fate = self.carry(core);
-        if self.owes_ack && fate == Fate::Lives {
+        if fate == Fate::Lives && core.streams[self.server].owes_ack {
             self.acknowledge(core, side);
         }
         fate
@@ -191,13 +187,14 @@ impl Relay {
     /// The server hears of the connection with the first that the client sends, if that is among this round's events, else
     /// without it: the server may be the one that speaks first.
     fn acknowledge(&mut self, core: &mut Core, side: Option<Side>) {
-        if self.up.bytes == 0 {
-            if side.is_some() {
-                return core.again.push(self.key);
-            }
-            core.streams[self.server].complete_handshake();
+        let server = &mut core.streams[self.server];
+        if self.up.bytes > 0 {
+            server.owes_ack = false;
+        } else if side.is_none() {
+            server.complete_handshake();
+        } else {
+            core.again.push(self.key);
         }
-        self.owes_ack = false;
     }
 
     /// When it has to be looked at again, whatever happens.
@@ -253,9 +250,6 @@ impl Relay {
         let server = &dialing.target.server;
         server.made.fetch_add(1, Relaxed);
         self.connected = Some(core.now - self.began);
-        // A PROXY header and TLS take it along.
-        let alone = self.listener.config.send_proxy.is_none() && self.listener.backend_tls.is_none();
-        self.owes_ack = alone && core.streams[self.server].owes_ack;
         self.listener.served(&self.peer.client(), server.id, core.now);
         Fate::Lives
     }

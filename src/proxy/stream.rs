@@ -167,7 +167,8 @@ impl Stream {
     }
 
     /// The last packet of the handshake, which was to go with what is sent first, goes now, as nothing is sent yet.
-    pub(super) fn complete_handshake(&self) {
+    pub(super) fn complete_handshake(&mut self) {
+        self.owes_ack = false;
         if let Some(socket) = self.socket() {
             // It goes some time.
             let _ = os::acknowledge(socket);

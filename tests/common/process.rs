@@ -74,7 +74,7 @@ impl Drop for Process {
 pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
     let start = Instant::now();
     while !test() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
         thread::sleep(Duration::from_millis(30));
     }
 }

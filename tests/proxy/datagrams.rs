@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Address, ListenConfig, Method, TransportProtocol};
 use pen_dsr::proxy::datagram::Reason;
 
 use crate::harness::{PATIENCE, Running, backend, start};
+use crate::process::wait_until;
 
 /// The longest datagram over IPv4 (65,535 bytes without its headers).
 const LONGEST: usize = 65_507;
@@ -102,14 +103,6 @@ fn dropped(proxy: &Running, reason: Reason) -> u64 {
 
 fn clients(proxy: &Running) -> u32 {
     proxy.proxy.shared().datagrams.clients()
-}
-
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

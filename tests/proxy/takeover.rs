@@ -5,11 +5,11 @@ use std::net::{TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
 
 use crate::harness::{PATIENCE, config, patient, serve, start};
+use crate::process::wait_until;
 
 /// Does `ask` again and again until `over`; how often it was done.
 fn again(over: &Arc<AtomicBool>, ask: impl Fn() + Send + 'static) -> (JoinHandle<()>, Arc<AtomicUsize>) {
@@ -22,14 +22,6 @@ fn again(over: &Arc<AtomicBool>, ask: impl Fn() + Send + 'static) -> (JoinHandle
         }
     });
     (thread, done)
-}
-
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

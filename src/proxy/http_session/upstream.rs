@@ -100,8 +100,7 @@ impl Upstream {
             }
             Upstream::Connected(connection) => (connection.stream, connection.engaged),
         };
-        core.close(stream);
-        core.leaving.push(engaged);
+        core.close_and_leave(stream, engaged);
     }
 
     /// The connection, for somebody else.
@@ -405,8 +404,7 @@ impl Http {
         let Connecting { tried, target, stream, engaged, .. } = *connecting;
         core.pending -= 1;
         core.failed(&self.listener, &target, error);
-        core.close(stream);
-        core.leaving.push(engaged);
+        core.close_and_leave(stream, engaged);
         match self.dial(core, tried) {
             // It is connected to a server, or connects, or waits.
             Ok(connected) => connected,
@@ -458,10 +456,7 @@ impl Http {
                 core.streams[stream].owner = Owner::Idle(id);
                 core.queue.stir();
             }
-            Err(engaged) => {
-                core.close(stream);
-                core.leaving.push(engaged);
-            }
+            Err(engaged) => core.close_and_leave(stream, engaged),
         }
     }
 
