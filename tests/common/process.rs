@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test crate uses a part.
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -75,6 +76,19 @@ pub fn wait_until(what: &str, mut test: impl FnMut() -> bool) {
     let start = Instant::now();
     while !test() {
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// Looks until what is seen is `good`; in vain, it says what was seen last.
+pub fn wait_to_see<T: Debug>(what: &str, mut look: impl FnMut() -> T, good: impl Fn(&T) -> bool) -> T {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if good(&seen) {
+            return seen;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}; seen: {seen:?}");
         thread::sleep(Duration::from_millis(30));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::driver;
 use crate::hosts::in_sandbox;
 pub use crate::hosts::{Lab, PEN_DSR, skipped_for_want_of_users};
-pub use crate::process::{Process, wait_until};
+pub use crate::process::{Process, wait_to_see, wait_until};
 use crate::sandbox::script;
 use nix::sys::signal::Signal;
 
