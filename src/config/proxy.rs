@@ -91,6 +91,10 @@ pub struct ProxyTimeouts {
     pub idle: Duration,
     /// Until a client's TLS handshake, PROXY header and first request head are there.
     pub request: Duration,
+    /// While a response of HTTP has not begun, nothing may move for so long; zero: no other limit than `idle`.
+    pub response: Duration,
+    /// The same, when the client has ended its side (RFC 9112 section 9.6) and may have gone; zero: no other limit.
+    pub client_fin: Duration,
     /// How long a server that could not be connected to is left out (`-b`).
     pub blacklist: Duration,
     /// How long an idle connection to a server is kept for reuse.
@@ -107,6 +111,8 @@ impl Default for ProxyTimeouts {
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(3600),
             request: Duration::from_secs(30),
+            response: Duration::from_secs(60),
+            client_fin: Duration::from_secs(10),
             blacklist: Duration::from_secs(30),
             reuse: Duration::from_secs(30),
             udp: Duration::from_secs(60),

@@ -187,7 +187,12 @@ impl Http {
             }
             return self.refuse(core, Refusal::new(408, "the request did not come in time"));
         }
-        if !timeouts.idle.is_zero() && core.tick >= self.last + ticks(timeouts.idle) {
+        let (silence, gone) = self.silence(core);
+        if !silence.is_zero() && core.tick >= self.last + ticks(silence) {
+            if gone {
+                self.log.end = access::End::ClientReset;
+                return After::Over;
+            }
             self.log.end = access::End::Idle;
             if self.exchange.is_idle() && self.to_client.is_empty() {
                 self.take_leave(core);
@@ -203,6 +208,23 @@ impl Http {
         After::Waits
     }
 
+    /// How long nothing may move, zero: for ever; and does it end because the client seems to have gone? That one which
+    /// ends its side may still be there cannot be seen before a response is sent to it.
+    fn silence(&self, core: &Core) -> (Duration, bool) {
+        let timeouts = &self.listener.settings.timeouts;
+        let shorter = |a: Duration, b: Duration| if a.is_zero() || (!b.is_zero() && b < a) { b } else { a };
+        if self.exchange.is_idle() || !self.exchange.can_refuse() || !self.upstream.is_connected() {
+            return (timeouts.idle, false);
+        }
+        let usual = shorter(timeouts.idle, timeouts.response);
+        // A request in memory has its end, and stays.
+        if self.parent.is_some() || !core.streams[self.client].has_ended() {
+            return (usual, false);
+        }
+        let silence = shorter(usual, timeouts.client_fin);
+        (silence, silence != usual)
+    }
+
     /// Nothing is under way: closing the connection is no loss, and TLS is told that. There is room for it.
     fn take_leave(&self, core: &mut Core) {
         let _ = core.streams[self.client].say_goodbye();
@@ -215,7 +237,8 @@ impl Http {
 
     pub(super) fn deadline(&self, core: &Core) -> Tick {
         let timeouts = &self.listener.settings.timeouts;
-        let idle = if timeouts.idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(timeouts.idle) };
+        let (silence, _) = self.silence(core);
+        let idle = if silence.is_zero() { Tick::MAX / 2 } else { self.last + ticks(silence) };
         let idle = idle.min(core.keep_alive_due(self.streams()));
         let lingering = match self.state {
             State::Lingering(until) => Some(until),

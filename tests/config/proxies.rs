@@ -188,6 +188,8 @@ fn timeouts() -> impl Strategy<Value = ProxyTimeouts> {
             connect: seconds(n),
             idle: seconds(m * 7),
             request: seconds(3601 - n),
+            response: seconds(m - 1),
+            client_fin: seconds(m * 3),
             blacklist: seconds(m - 1),
             reuse: seconds(n - 1),
             udp: seconds(m),

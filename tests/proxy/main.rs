@@ -19,6 +19,7 @@ mod program;
 mod relay;
 #[path = "../common/scratch.rs"]
 mod scratch;
+mod silent;
 mod takeover;
 #[cfg(target_os = "linux")]
 mod transparent;

@@ -45,6 +45,8 @@ impl Settings {
         self.put("proxy timeouts connect", timeouts.connect.as_secs());
         self.put("proxy timeouts idle", timeouts.idle.as_secs());
         self.put("proxy timeouts request", timeouts.request.as_secs());
+        self.put("proxy timeouts response", timeouts.response.as_secs());
+        self.put("proxy timeouts client-fin", timeouts.client_fin.as_secs());
         self.put("proxy timeouts blacklist", timeouts.blacklist.as_secs());
         self.put("proxy timeouts reuse", timeouts.reuse.as_secs());
         self.put("proxy timeouts udp", timeouts.udp.as_secs());

@@ -113,6 +113,8 @@ pub(super) struct ProxyTimeoutsTable {
     pub(super) connect: Number,
     pub(super) idle: Number,
     pub(super) request: Number,
+    pub(super) response: Number,
+    pub(super) client_fin: Number,
     pub(super) blacklist: Number,
     pub(super) reuse: Number,
     pub(super) udp: Number,

@@ -228,6 +228,8 @@ impl Reader<'_> {
         set(&mut new.connect, self.time("proxy timeouts connect", &table.connect, limits::PATIENCE)?);
         set(&mut new.idle, self.time("proxy timeouts idle", &table.idle, limits::WHILE)?);
         set(&mut new.request, self.time("proxy timeouts request", &table.request, limits::PATIENCE)?);
+        set(&mut new.response, self.time("proxy timeouts response", &table.response, limits::WHILE)?);
+        set(&mut new.client_fin, self.time("proxy timeouts client-fin", &table.client_fin, limits::WHILE)?);
         set(&mut new.blacklist, self.time("proxy timeouts blacklist", &table.blacklist, limits::LEFT_OUT)?);
         set(&mut new.reuse, self.time("proxy timeouts reuse", &table.reuse, limits::LEFT_OUT)?);
         set(&mut new.udp, self.time("proxy timeouts udp", &table.udp, limits::UDP_IDLE)?);

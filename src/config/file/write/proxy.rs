@@ -139,6 +139,8 @@ impl From<ProxyTimeouts> for ProxyTimeoutsTable {
             connect: seconds(timeouts.connect),
             idle: seconds(timeouts.idle),
             request: seconds(timeouts.request),
+            response: seconds(timeouts.response),
+            client_fin: seconds(timeouts.client_fin),
             blacklist: seconds(timeouts.blacklist),
             reuse: seconds(timeouts.reuse),
             udp: seconds(timeouts.udp),
