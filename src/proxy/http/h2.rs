@@ -33,6 +33,8 @@ const INPUT: usize = 64 * 1024;
 /// Requests that a client may reset before it has had as many responses. One that goes on so has servers work for nothing
 /// (CVE-2023-44487).
 const RESETS: u32 = 100;
+/// Bodies that come at a time with wide windows.
+const FEW: u32 = 8;
 
 /// What a client is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +43,16 @@ pub struct H2Settings {
     pub streams: u32,
     /// The longest head of a request or response, bytes (SETTINGS_MAX_HEADER_LIST_SIZE).
     pub head: u32,
-    /// Bytes of one request's body that may be on their way (SETTINGS_INITIAL_WINDOW_SIZE). All requests together may have
-    /// as many each: those that wait for a server do not hold up the one that has one.
+    /// Bytes of one request's body that may be on their way (SETTINGS_INITIAL_WINDOW_SIZE) where many come at a time. All
+    /// requests together may have as many each: those that wait for a server do not hold up the one that has one.
     pub window: u32,
+    /// The same where few come at a time: what a client far away can send within a round trip.
+    pub wide_window: u32,
 }
 
 impl Default for H2Settings {
     fn default() -> H2Settings {
-        H2Settings { streams: 128, head: 32_768, window: 65_535 }
+        H2Settings { streams: 128, head: 32_768, window: 65_535, wide_window: 262_144 }
     }
 }
 
@@ -76,6 +80,9 @@ pub struct H2Connection {
     phase: Phase,
     wire: Wire,
     limits: Limits,
+    settings: H2Settings,
+    /// SETTINGS_INITIAL_WINDOW_SIZE as the client has it, or is told.
+    window: u32,
     /// By ascending id, as they come.
     streams: Vec<Stream>,
     draining: bool,
@@ -96,17 +103,21 @@ impl H2Connection {
     /// Of a client whose TLS handshake is done.
     pub fn new(settings: &H2Settings) -> H2Connection {
         let wire = Wire::default();
+        let extra = FEW * settings.wide_window.saturating_sub(settings.window);
+        let together = settings.window.saturating_mul(settings.streams).saturating_add(extra);
         let handshake = Builder::new()
             .max_concurrent_streams(settings.streams)
             .max_header_list_size(settings.head)
-            .initial_window_size(settings.window)
-            .initial_connection_window_size(settings.window.saturating_mul(settings.streams).min((1 << 31) - 1))
+            .initial_window_size(settings.wide_window)
+            .initial_connection_window_size(together.min((1 << 31) - 1))
             .max_send_buffer_size(64 * 1024)
             .handshake(wire.clone());
         H2Connection {
             phase: Phase::Handshake(handshake),
             wire,
             limits: Limits { head: settings.head },
+            settings: *settings,
+            window: settings.wide_window,
             streams: Vec::new(),
             draining: false,
             answered: 0,
@@ -155,11 +166,30 @@ impl H2Connection {
         let mut context = Context::from_waker(Waker::noop());
         // What the streams do is sent by the connection, and what comes lets streams do more.
         loop {
+            self.fit_windows();
             let new = self.accept(&mut context, events);
             let moved = self.pump(&mut context, events);
             if !new && !moved {
                 break;
             }
+        }
+    }
+
+    /// Windows are wide while few bodies come at a time.
+    fn fit_windows(&mut self) {
+        let bodies = self.streams.iter().filter(|stream| stream.has_more()).count();
+        let window = match bodies {
+            // Not to and fro with each that comes and goes.
+            n if n <= FEW as usize / 2 => self.settings.wide_window,
+            n if n > FEW as usize => self.settings.window,
+            _ => return,
+        };
+        // Refused while the client has not acknowledged the last change: then it is tried again.
+        if window != self.window
+            && let Phase::Open(connection) = &mut self.phase
+            && connection.set_initial_window_size(window).is_ok()
+        {
+            self.window = window;
         }
     }
 

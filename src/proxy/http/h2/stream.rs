@@ -104,6 +104,11 @@ impl Stream {
         self.held = 0;
     }
 
+    /// Is more of the request's body to come?
+    pub(super) fn has_more(&self) -> bool {
+        self.receive.is_some()
+    }
+
     /// Has everything been said, by either side or both?
     pub(super) fn is_over(&self) -> bool {
         self.state != State::Open

@@ -3,7 +3,7 @@
 mod attacks;
 mod peer;
 
-use self::peer::Pair;
+use self::peer::{ClientStream, Pair};
 use super::*;
 use ::http::{HeaderMap, Request};
 
@@ -152,7 +152,7 @@ fn an_early_answer_stops_the_upload() {
 #[test]
 fn who_does_not_consume_gets_no_more() {
     const SIZE: usize = 1 << 20;
-    let mut pair = Pair::new(H2Settings { window: 65_535, ..H2Settings::default() });
+    let mut pair = Pair::new(H2Settings { wide_window: 65_535, ..H2Settings::default() });
     let mut stream = pair.send(Request::post("https://a/").body(()).expect("a request"), false);
     pair.reads = false;
     let body: Vec<u8> = (0..SIZE).map(|at| (at % 251) as u8).collect();
@@ -169,6 +169,36 @@ fn who_does_not_consume_gets_no_more() {
     stream.send.send_data(Bytes::new(), true).expect("the end");
     pair.run();
     assert!(pair.unchunked(1) == body);
+}
+
+/// What a client sends at once of a request that nobody consumes.
+fn sent_in_vain(pair: &mut Pair) -> (ClientStream, usize) {
+    let mut stream = pair.send(Request::post("https://a/").body(()).expect("a request"), false);
+    let sent = pair.upload(&mut stream, &[0; 1 << 20], 0);
+    (stream, sent)
+}
+
+#[test]
+fn few_uploads_have_wide_windows_and_many_narrow_ones() {
+    let settings = H2Settings::default();
+    let mut pair = Pair::new(settings);
+    pair.reads = false;
+    let few: Vec<_> = (0..FEW).map(|_| sent_in_vain(&mut pair)).collect();
+    assert!(few.iter().all(|(_, sent)| *sent >= settings.wide_window as usize), "{:?}", sizes(&few));
+    // The first one more makes it many.
+    let many: Vec<_> = (FEW..40).map(|_| sent_in_vain(&mut pair)).collect();
+    assert!(many[1..].iter().all(|(_, sent)| (65_535..100_000).contains(sent)), "{:?}", sizes(&many));
+    // When they have gone, it is few again.
+    for (mut stream, _) in few.into_iter().chain(many) {
+        stream.send.send_reset(Reason::CANCEL);
+    }
+    pair.run();
+    let (_stream, sent) = sent_in_vain(&mut pair);
+    assert!(sent >= settings.wide_window as usize, "{sent}");
+}
+
+fn sizes(uploads: &[(ClientStream, usize)]) -> Vec<usize> {
+    uploads.iter().map(|(_, sent)| *sent).collect()
 }
 
 #[test]
