@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tracing::warn;
 
 use super::handover::Taken;
@@ -97,16 +97,10 @@ fn sockets(listener: &Listener, loops: usize) -> io::Result<Vec<Socket>> {
             (0..loops).map(|_| socket.try_clone()).collect()
         }
         Address::Ip(address) => {
-            if loops > 1 {
-                // Sockets that share a port would share it with another program's that has done the same.
-                bound(*address, false)?;
-            }
-            let listening = |_| {
-                let socket = bound(*address, loops > 1)?;
-                socket.listen(backlog(listener))?;
-                Ok(socket)
-            };
-            (0..loops).map(listening).collect()
+            // Addresses of connections that have ended may still be in use.
+            let sockets = bound(*address, loops, Type::STREAM, |socket| socket.set_reuse_address(true))?;
+            sockets.iter().try_for_each(|socket| socket.listen(backlog(listener)))?;
+            Ok(sockets)
         }
     }
 }
@@ -115,19 +109,31 @@ fn backlog(listener: &Listener) -> i32 {
     i32::try_from(listener.settings.limits.backlog).unwrap_or(i32::MAX)
 }
 
-fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if shared {
-        os::share_port(&socket)?;
+/// So many sockets of this `kind` with the same address, each `set_up` before it gets it.
+pub(super) fn bound(
+    address: SocketAddr,
+    sockets: usize,
+    kind: Type,
+    set_up: impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<Vec<Socket>> {
+    let one = |shared: bool| {
+        let socket = Socket::new_raw(Domain::for_address(address), kind.nonblocking().cloexec(), None)?;
+        if shared {
+            os::share_port(&socket)?;
+        }
+        if address.is_ipv6() {
+            // There is one for each family.
+            socket.set_only_v6(true)?;
+        }
+        set_up(&socket)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    if sockets > 1 {
+        // Those that share a port would share it with another program's that has done the same.
+        one(false)?;
     }
-    if address.is_ipv6() {
-        // There is one for each family.
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket)
+    (0..sockets).map(|_| one(sockets > 1)).collect()
 }
 
 fn unix(path: &Path, listener: &Listener) -> io::Result<Socket> {
