@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::core::{Birth, Core, Peer};
 use super::event_loop::Session;
@@ -23,6 +23,9 @@ const INBOX: usize = 64 * 1024;
 /// Rounds after which others have their turn.
 const ROUNDS: usize = 32;
 
+/// How long what still comes of requests that have been answered is read at most.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// A client's connection that carries many requests.
 pub(super) struct H2 {
     key: usize,
@@ -37,6 +40,8 @@ pub(super) struct H2 {
     events: Vec<H2Event>,
     began: Instant,
     last: Tick,
+    /// When those that still send what has been answered are told to stop.
+    lingers: Option<Tick>,
     going: bool,
     ended: bool,
     _admitted: Admitted,
@@ -69,6 +74,7 @@ impl H2 {
             events: Vec::new(),
             began: core.now,
             last: core.tick,
+            lingers: None,
             going: false,
             ended: false,
             _admitted: admitted,
@@ -82,7 +88,16 @@ impl H2 {
             self.going = true;
             self.connection.goaway();
         }
-        match self.carry(core) {
+        self.go_on(core)
+    }
+
+    fn go_on(mut self: Box<H2>, core: &mut Core) -> Option<Session> {
+        let fate = self.carry(core);
+        self.lingers = match self.connection.lingers() {
+            true => self.lingers.or(Some(core.tick + ticks(LINGER))),
+            false => None,
+        };
+        match fate {
             Fate::Lives => Some(Session::H2(self)),
             Fate::Over => {
                 self.close(core);
@@ -92,6 +107,10 @@ impl H2 {
     }
 
     pub(super) fn look(mut self: Box<H2>, core: &mut Core) -> Option<Session> {
+        if self.lingers.is_some_and(|until| core.tick >= until) {
+            self.connection.let_go();
+            return self.go_on(core);
+        }
         let idle = self.listener.settings.timeouts.idle;
         if idle.is_zero() || core.tick < self.last + ticks(idle) {
             core.keep_alive(&self.listener, self.began, [self.client]);
@@ -104,7 +123,7 @@ impl H2 {
     pub(super) fn deadline(&self, core: &Core) -> Tick {
         let idle = self.listener.settings.timeouts.idle;
         let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
-        limit.min(core.keep_alive_due([self.client]))
+        limit.min(core.keep_alive_due([self.client])).min(self.lingers.unwrap_or(Tick::MAX / 2))
     }
 
     /// The time for connections to end by themselves is over.

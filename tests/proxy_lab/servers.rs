@@ -8,8 +8,8 @@ use std::thread;
 use crate::harness::{Lab, Process};
 
 impl Lab {
-    /// Starts nginx on `host`, port 80: `/` says the host's name, `/big` is 5 MB, `/put/` takes files by PUT, `/ws` is
-    /// passed to port 8081, `/post` answers 200. Its log is the test's file `HOST.access`: the client's address, the
+    /// Starts nginx on `host`, port 80: `/` says the host's name, `/big` is 5 MB, `/put/` takes files by PUT, `/little` is
+    /// too small for them, `/ws` is passed to port 8081, `/post` answers 200. Its log is the test's file `HOST.access`: the client's address, the
     /// request, X-Forwarded-For, X-Forwarded-Proto, Forwarded, and the connection's number.
     pub fn nginx(&self, host: &str) -> Process {
         self.nginx_with(host, "", "listen 80; listen [::]:80;")
@@ -25,6 +25,7 @@ impl Lab {
             format!("client_max_body_size 100m; keepalive_requests 100000; server_names_hash_bucket_size 128; {http}");
         let server = format!(
             "{server} default_type text/plain;
+             location /little {{ client_max_body_size 1k; }}
              location = /post {{ return 200 'thanks'; }}
              location /put/ {{ dav_methods PUT DELETE; }}
              location /ws {{ proxy_pass http://127.0.0.1:8081; proxy_http_version 1.1;

@@ -15,13 +15,14 @@ mod stream;
 mod tests;
 mod wire;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use ::h2::Reason;
 use ::h2::server::{Builder, Connection, Handshake};
+use ::h2::{Reason, RecvStream};
 use bytes::Bytes;
 
 use self::stream::Stream;
@@ -35,6 +36,8 @@ const INPUT: usize = 64 * 1024;
 const RESETS: u32 = 100;
 /// Bodies that come at a time with wide windows.
 const FEW: u32 = 8;
+/// Requests that linger at a time.
+const LINGERING: usize = 16;
 
 /// What a client is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,9 @@ pub struct H2Connection {
     window: u32,
     /// By ascending id, as they come.
     streams: Vec<Stream>,
+    /// What still comes of requests that have been answered. Clients that are told at once that it is not wanted (RFC 9113
+    /// section 8.1) may lose the response over that, as curl 7 does.
+    lingering: VecDeque<RecvStream>,
     draining: bool,
     answered: u32,
     reset: u32,
@@ -119,6 +125,7 @@ impl H2Connection {
             settings: *settings,
             window: settings.wide_window,
             streams: Vec::new(),
+            lingering: VecDeque::new(),
             draining: false,
             answered: 0,
             reset: 0,
@@ -237,6 +244,10 @@ impl H2Connection {
             self.answered += u32::from(stream.is_answered());
             self.reset += u32::from(stream.is_lost());
         }
+        let answered = self.streams.iter_mut().filter(|stream| stream.is_answered());
+        self.lingering.extend(answered.filter_map(Stream::rest));
+        self.lingering.retain_mut(|rest| stream::comes(rest, context));
+        self.lingering.drain(..self.lingering.len().saturating_sub(LINGERING));
         let before = self.streams.len();
         self.streams.retain(|stream| !stream.is_over());
         let over = self.streams.len() < before;
@@ -248,7 +259,20 @@ impl H2Connection {
         over
     }
 
+    /// Are there requests that were answered before all of them had come? They are
+    /// [let go](H2Connection::let_go) after a while.
+    pub fn lingers(&self) -> bool {
+        !self.lingering.is_empty()
+    }
+
+    /// Clients that still send requests which have been answered are told that those are not wanted.
+    pub fn let_go(&mut self) {
+        // That is what h2 does of a stream that nobody reads.
+        self.lingering.clear();
+    }
+
     fn close(&mut self) {
+        self.lingering.clear();
         self.phase = Phase::Closed;
         for stream in &mut self.streams {
             stream.reset(Reason::CANCEL);

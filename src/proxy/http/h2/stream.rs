@@ -109,6 +109,11 @@ impl Stream {
         self.receive.is_some()
     }
 
+    /// What is still to come of the request, once it is answered.
+    pub(super) fn rest(&mut self) -> Option<RecvStream> {
+        self.receive.take()
+    }
+
     /// Has everything been said, by either side or both?
     pub(super) fn is_over(&self) -> bool {
         self.state != State::Open
@@ -321,6 +326,17 @@ impl Stream {
         };
         if sent.is_err() {
             self.state = State::Lost;
+        }
+    }
+}
+
+/// Forgets what has come of a request; may more come? What is read is not made up for, so that there is an end to it.
+pub(super) fn comes(rest: &mut RecvStream, context: &mut Context<'_>) -> bool {
+    loop {
+        match rest.poll_data(context) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Err(_)) | None) => return false,
+            Poll::Pending => return true,
         }
     }
 }

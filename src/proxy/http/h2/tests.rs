@@ -143,10 +143,31 @@ fn a_client_that_waits_for_100_gets_it() {
 fn an_early_answer_stops_the_upload() {
     let mut pair = Pair::new(H2Settings::default());
     let mut stream = pair.send(Request::post("https://a/").body(()).expect("a request"), false);
-    pair.answers("HTTP/1.1 413 x\r\nContent-Length: 0\r\n\r\n");
+    pair.answers("HTTP/1.1 413 x\r\nContent-Length: 2\r\n\r\nno");
     pair.run();
-    assert_eq!(pair.response(&mut stream).status.as_u16(), 413);
+    let response = pair.response(&mut stream);
+    assert_eq!((response.status.as_u16(), &response.body[..], response.ended), (413, &b"no"[..], true));
+    // It may go on for a while: not for ever, and no further than its window goes.
+    assert!(pair.server.lingers());
+    assert!(pair.upload(&mut stream, &[0; 1 << 20], 0) < 1 << 19);
+    assert_eq!(pair.client_reset(&mut stream), None);
+    pair.server.let_go();
+    pair.run();
     assert_eq!(pair.client_reset(&mut stream), Some(Reason::NO_ERROR));
+    assert!(!pair.server.lingers());
+}
+
+#[test]
+fn an_upload_that_ends_behind_its_answer_is_over() {
+    let mut pair = Pair::new(H2Settings::default());
+    let mut stream = pair.send(Request::post("https://a/").body(()).expect("a request"), false);
+    pair.answers("HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n");
+    pair.run();
+    assert_eq!(pair.response(&mut stream).status.as_u16(), 200);
+    stream.send.send_data("all the same".into(), true).expect("room");
+    pair.run();
+    assert!(!pair.server.lingers());
+    assert_eq!(pair.client_reset(&mut stream), None);
 }
 
 #[test]
