@@ -23,7 +23,7 @@ const INBOX: usize = 64 * 1024;
 /// Rounds after which others have their turn.
 const ROUNDS: usize = 32;
 
-/// How long what still comes of requests that have been answered is read at most.
+/// How long what still comes of requests that have been refused is read at most.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A client's connection that carries many requests.
@@ -40,7 +40,7 @@ pub(super) struct H2 {
     events: Vec<H2Event>,
     began: Instant,
     last: Tick,
-    /// When those that still send what has been answered are told to stop.
+    /// When those that still send what has been refused are told to stop.
     lingers: Option<Tick>,
     going: bool,
     ended: bool,

@@ -88,8 +88,8 @@ pub struct H2Connection {
     window: u32,
     /// By ascending id, as they come.
     streams: Vec<Stream>,
-    /// What still comes of requests that have been answered. Clients that are told at once that it is not wanted (RFC 9113
-    /// section 8.1) may lose the response over that, as curl 7 does.
+    /// What still comes of requests that have been refused, to be forgotten. Clients that are told at once that it is not
+    /// wanted (RFC 9113 section 8.1) may lose the response over that, as curl 7 does.
     lingering: VecDeque<RecvStream>,
     draining: bool,
     answered: u32,
@@ -244,10 +244,7 @@ impl H2Connection {
             self.answered += u32::from(stream.is_answered());
             self.reset += u32::from(stream.is_lost());
         }
-        let answered = self.streams.iter_mut().filter(|stream| stream.is_answered());
-        self.lingering.extend(answered.filter_map(Stream::rest));
-        self.lingering.retain_mut(|rest| stream::comes(rest, context));
-        self.lingering.drain(..self.lingering.len().saturating_sub(LINGERING));
+        self.linger(context);
         let before = self.streams.len();
         self.streams.retain(|stream| !stream.is_over());
         let over = self.streams.len() < before;
@@ -259,13 +256,22 @@ impl H2Connection {
         over
     }
 
-    /// Are there requests that were answered before all of them had come? They are
-    /// [let go](H2Connection::let_go) after a while.
+    /// Reads what still comes of requests that have been refused. Of those that were answered otherwise clients are told at
+    /// once that it is not wanted: curl 7, when it has such a response, waits for its window for ever.
+    fn linger(&mut self, context: &mut Context<'_>) {
+        let refused = self.streams.iter_mut().filter(|stream| stream.is_refused());
+        self.lingering.extend(refused.filter_map(Stream::rest));
+        self.lingering.retain_mut(|rest| stream::comes(rest, context));
+        self.lingering.drain(..self.lingering.len().saturating_sub(LINGERING));
+    }
+
+    /// Are there requests that were refused before all of them had come? They are [let go](H2Connection::let_go) after a
+    /// while.
     pub fn lingers(&self) -> bool {
         !self.lingering.is_empty()
     }
 
-    /// Clients that still send requests which have been answered are told that those are not wanted.
+    /// Clients that still send requests which have been refused are told that those are not wanted.
     pub fn let_go(&mut self) {
         // That is what h2 does of a stream that nobody reads.
         self.lingering.clear();

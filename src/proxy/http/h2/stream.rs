@@ -109,7 +109,12 @@ impl Stream {
         self.receive.is_some()
     }
 
-    /// What is still to come of the request, once it is answered.
+    /// Was the response complete, and one of an error?
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_answered() && self.reader.head().status >= 400
+    }
+
+    /// What is still to come of the request, which nobody waits for any more.
     pub(super) fn rest(&mut self) -> Option<RecvStream> {
         self.receive.take()
     }
@@ -330,11 +335,14 @@ impl Stream {
     }
 }
 
-/// Forgets what has come of a request; may more come? What is read is not made up for, so that there is an end to it.
+/// Forgets what has come of a request; may more come?
 pub(super) fn comes(rest: &mut RecvStream, context: &mut Context<'_>) -> bool {
     loop {
         match rest.poll_data(context) {
-            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Ok(bytes))) => {
+                // It fails if the stream is gone, as is seen next.
+                let _ = rest.flow_control().release_capacity(bytes.len());
+            }
             Poll::Ready(Some(Err(_)) | None) => return false,
             Poll::Pending => return true,
         }
