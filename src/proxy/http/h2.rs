@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use ::h2::server::{Builder, Connection, Handshake};
-use ::h2::{Reason, RecvStream};
+use ::h2::{Ping, PingPong, Reason, RecvStream};
 use bytes::Bytes;
 
 use self::stream::Stream;
@@ -88,9 +88,12 @@ pub struct H2Connection {
     window: u32,
     /// By ascending id, as they come.
     streams: Vec<Stream>,
-    /// What still comes of requests that have been answered. Clients that are told at once that it is not wanted (RFC 9113
-    /// section 8.1) may lose the response over that, as curl 7 does.
+    /// What still comes of requests that have been answered, to be forgotten. Clients that are told at once that it is not
+    /// wanted (RFC 9113 section 8.1) may lose the response over that, as curl 7 does.
     lingering: VecDeque<RecvStream>,
+    ping: Option<PingPong>,
+    /// One of those has ended. curl 7 has its response by then, and looks at it when something else comes: a ping.
+    pings: bool,
     draining: bool,
     answered: u32,
     reset: u32,
@@ -126,6 +129,8 @@ impl H2Connection {
             window: settings.wide_window,
             streams: Vec::new(),
             lingering: VecDeque::new(),
+            ping: None,
+            pings: false,
             draining: false,
             answered: 0,
             reset: 0,
@@ -206,7 +211,10 @@ impl H2Connection {
             match Pin::new(handshake).poll(context) {
                 Poll::Pending => return false,
                 Poll::Ready(Err(_)) => self.close(),
-                Poll::Ready(Ok(connection)) => self.phase = Phase::Open(connection),
+                Poll::Ready(Ok(mut connection)) => {
+                    self.ping = connection.ping_pong();
+                    self.phase = Phase::Open(connection);
+                }
             }
             if self.draining {
                 self.goaway();
@@ -244,19 +252,33 @@ impl H2Connection {
             self.answered += u32::from(stream.is_answered());
             self.reset += u32::from(stream.is_lost());
         }
-        let answered = self.streams.iter_mut().filter(|stream| stream.is_answered());
-        self.lingering.extend(answered.filter_map(Stream::rest));
-        self.lingering.retain_mut(|rest| stream::comes(rest, context));
-        self.lingering.drain(..self.lingering.len().saturating_sub(LINGERING));
+        let moved = self.linger(context);
         let before = self.streams.len();
         self.streams.retain(|stream| !stream.is_over());
-        let over = self.streams.len() < before;
+        let over = moved || self.streams.len() < before;
         if self.reset > RESETS.saturating_add(self.answered)
             && let Phase::Open(connection) = &mut self.phase
         {
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         }
         over
+    }
+
+    /// Reads what still comes of requests that have been answered; true: the connection has something to send.
+    fn linger(&mut self, context: &mut Context<'_>) -> bool {
+        let answered = self.streams.iter_mut().filter(|stream| stream.is_answered());
+        self.lingering.extend(answered.filter_map(Stream::rest));
+        let before = self.lingering.len();
+        self.lingering.retain_mut(|rest| stream::comes(rest, context));
+        self.pings |= self.lingering.len() < before;
+        let surplus = self.lingering.len().saturating_sub(LINGERING);
+        self.lingering.drain(..surplus);
+        let Some(ping) = self.ping.as_mut().filter(|_| self.pings) else { return surplus > 0 };
+        // Refused while another one is on its way: its answer brings us here again.
+        let _ = ping.poll_pong(context);
+        let sent = ping.send_ping(Ping::opaque()).is_ok();
+        self.pings = !sent;
+        sent || surplus > 0
     }
 
     /// Are there requests that were answered before all of them had come? They are

@@ -330,11 +330,14 @@ impl Stream {
     }
 }
 
-/// Forgets what has come of a request; may more come? What is read is not made up for, so that there is an end to it.
+/// Forgets what has come of a request; may more come?
 pub(super) fn comes(rest: &mut RecvStream, context: &mut Context<'_>) -> bool {
     loop {
         match rest.poll_data(context) {
-            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Ok(bytes))) => {
+                // It fails if the stream is gone, as is seen next.
+                let _ = rest.flow_control().release_capacity(bytes.len());
+            }
             Poll::Ready(Some(Err(_)) | None) => return false,
             Poll::Pending => return true,
         }
