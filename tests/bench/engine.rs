@@ -5,12 +5,14 @@
 
 #[path = "../golden/mod.rs"]
 mod golden;
+mod machine;
 mod workload;
 
 use std::alloc::System;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use machine::print_machine;
 use pen_dsr::engine::Engine;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use workload::Workload;
@@ -24,7 +26,7 @@ const AIM: f64 = 60.0;
 fn main() {
     // `cargo bench` says so; whatever else runs this (`cargo test --all-targets`) sees whether it works.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { 3000 } else { 3 };
-    print_machine();
+    print_machine("cargo bench --bench engine");
     println!("{:<44} {:>8} {:>8} {:>8} {:>8}", "ns per frame", "median", "fastest", "90 %", "allocs");
     for workload in workload::all() {
         measure(&workload, rounds);
@@ -70,15 +72,4 @@ fn round(workload: &Workload, engine: &mut Engine, ring: &mut [Vec<u8>]) -> Dura
     let time = start.elapsed();
     assert_eq!(as_expected, ring.len(), "{}: not what this workload is about", workload.name);
     time
-}
-
-fn print_machine() {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("unknown", |(_, name)| name);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("machine: {model}, {cores} cores, {} {}", std::env::consts::OS, std::env::consts::ARCH);
-    println!("command: cargo bench --bench engine (pen-dsr {})", env!("CARGO_PKG_VERSION"));
 }
