@@ -11,8 +11,8 @@ use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Address, ListenConfig, Method, TransportProtocol};
 use pen_dsr::proxy::datagram::Reason;
 
-use crate::harness::{PATIENCE, Running, backend, start};
-use crate::process::wait_until;
+use crate::harness::{PATIENCE, Running, backend, patient_timeouts, start};
+use crate::process::{wait_to_see, wait_until};
 
 /// The longest datagram over IPv4 (65,535 bytes without its headers).
 const LONGEST: usize = 65_507;
@@ -83,6 +83,7 @@ fn config(ip: &str, servers: &[SocketAddr]) -> Config {
         config.balance.backends.push(backend(&format!("be{n}"), *server));
     }
     config.proxy.threads = 1;
+    config.proxy.timeouts = patient_timeouts();
     config.proxy.listeners.push(ListenConfig::new(Address::Ip(free(ip)), TransportProtocol::Udp));
     config
 }
@@ -115,8 +116,9 @@ fn a_question_is_answered_by_each_family_to_each() {
         let tally = &proxy.proxy.shared().datagrams;
         let counters = [&tally.to_servers, &tally.bytes_to_servers, &tally.to_clients, &tally.bytes_to_clients];
         wait_until("it is counted", || counters.map(|n| n.load(Relaxed)) == [1, 5, 1, 9]);
-        let first = &proxy.proxy.plan().servers[0];
-        assert_eq!((first.sent.load(Relaxed), first.received.load(Relaxed), first.connections()), (5, 9, 1));
+        let first = Arc::clone(&proxy.proxy.plan().servers[0]);
+        let of_server = || (first.sent.load(Relaxed), first.received.load(Relaxed), first.connections());
+        wait_to_see("so it is of the server", of_server, |&seen| seen == (5, 9, 1));
     }
 }
 
@@ -186,8 +188,11 @@ fn a_server_that_dies_is_replaced_in_the_middle() {
     client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut buffer = [0; 100];
     let again = || client.send_to(b"b", proxy.address).and_then(|_| client.recv(&mut buffer)).ok();
-    let length = std::iter::repeat_with(again).take(20).flatten().next().expect("an answer");
+    let tries = PATIENCE.as_secs() as usize;
+    let length = std::iter::repeat_with(again).take(tries).flatten().next().expect("an answer");
     assert_eq!(&buffer[..length], b"two:b");
+    // From now on it is known, and nothing has to be asked again.
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..2 {
         assert_eq!(ask(&client, proxy.address, b"b"), b"two:b");
     }
@@ -263,13 +268,14 @@ fn a_thousand_clients_each_get_their_own_answers() {
 fn a_client_that_is_silent_is_forgotten() {
     let server = Server::new("127.0.0.1", "");
     let mut config = config("127.0.0.1", &[server.address]);
-    config.proxy.timeouts.udp = Duration::from_secs(2);
+    // Longer than the machine may stand still between a question and its answer.
+    config.proxy.timeouts.udp = Duration::from_secs(6);
     let proxy = start(&config);
     let client = socket("127.0.0.1");
     ask(&client, proxy.address, b"hello");
     assert_eq!(proxy.proxy.shared().datagrams.begun.load(Relaxed), 1);
     wait_until("it is forgotten", || clients(&proxy) == 0);
-    assert_eq!(proxy.proxy.plan().servers[0].connections(), 0);
+    wait_until("so is its connection", || proxy.proxy.plan().servers[0].connections() == 0);
     ask(&client, proxy.address, b"hello");
     assert_eq!(proxy.proxy.shared().datagrams.begun.load(Relaxed), 2);
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
+use pen_dsr::config::proxy::{Address, ListenConfig, ProxyTimeouts, TransportProtocol};
 use pen_dsr::config::{BackendConfig, Config};
 use pen_dsr::proxy::Proxy;
 
 /// How long anything may take before a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+/// What none of these tests waits for, however long the machine stands still.
+pub const NEVER: Duration = Duration::from_secs(600);
 
 /// A running proxy; stopped with this.
 pub struct Running {
@@ -41,8 +43,15 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         config.balance.backends.push(backend(&format!("be{n}"), *server));
     }
     config.proxy.threads = 1;
+    config.proxy.timeouts = patient_timeouts();
     config.proxy.listeners.push(ListenConfig::new(Address::Ip(free_address()), TransportProtocol::Tcp));
     config
+}
+
+/// With these nothing that the proxy does depends on how slow the machine is.
+pub fn patient_timeouts() -> ProxyTimeouts {
+    let (connect, request, drain) = (PATIENCE, NEVER, PATIENCE);
+    ProxyTimeouts { connect, request, blacklist: NEVER, reuse: NEVER, udp: NEVER, drain, ..ProxyTimeouts::default() }
 }
 
 /// Starts it.
