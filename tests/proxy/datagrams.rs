@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -71,9 +71,14 @@ impl Drop for Server {
     }
 }
 
-/// An address of that IP that nobody has just now.
+/// An address of that IP that nobody has, and nobody is given who asks for any: its port is below those.
 fn free(ip: &str) -> SocketAddr {
-    socket(ip).local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other processes may do the same.
+    let start = 12_000 + std::process::id() % 8000;
+    let ports = std::iter::repeat_with(|| start as u16 + NEXT.fetch_add(1, Relaxed));
+    let mut addresses = ports.map(|port| SocketAddr::new(ip.parse().unwrap(), port));
+    addresses.find(|address| UdpSocket::bind(address).is_ok()).expect("a free port")
 }
 
 /// One listener for datagrams at `ip`.

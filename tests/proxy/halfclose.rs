@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use socket2::{SockAddr, Socket, Type};
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, free_on};
 use crate::peer::{End, Ending, Finish, Pattern, Seen, Task};
 use crate::program::{PATIENT, Program, certificate, listen, server, server_at};
 use crate::scratch::Scratch;
@@ -235,7 +235,7 @@ fn listening(address: &SockAddr) -> Socket {
 
 /// A port that nobody has just now.
 fn free_port(family: Family) -> u16 {
-    listening(&loopback(family, 0).into()).local_addr().unwrap().as_socket().unwrap().port()
+    free_on(loopback(family, 0)).port()
 }
 
 /// What all connections use.

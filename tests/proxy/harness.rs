@@ -8,6 +8,7 @@ use std::time::Duration;
 use pen_dsr::config::proxy::{Address, ListenConfig, ProxyTimeouts, TransportProtocol};
 use pen_dsr::config::{BackendConfig, Config};
 use pen_dsr::proxy::Proxy;
+use socket2::{Domain, Socket, Type};
 
 /// How long anything may take before a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(45);
@@ -26,9 +27,23 @@ impl Drop for Running {
     }
 }
 
-/// An address of loopback that nobody listens on just now.
+/// An address of loopback that nobody listens on, unless he is told to.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    free_on(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+/// The same on the address `ip`, whose port is 0.
+pub fn free_on(ip: SocketAddr) -> SocketAddr {
+    let socket = Socket::new(Domain::for_address(ip), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&ip.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // Kept by a socket that does not listen, nobody is given that port who asks for any, however long the test takes; who
+    // asks for that one gets it. Other systems do not permit that.
+    if cfg!(target_os = "linux") {
+        std::mem::forget(socket);
+    }
+    address
 }
 
 /// A server called `name` at `address`.
