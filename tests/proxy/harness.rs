@@ -65,8 +65,17 @@ pub fn config(servers: &[SocketAddr]) -> Config {
 
 /// With these nothing that the proxy does depends on how slow the machine is.
 pub fn patient_timeouts() -> ProxyTimeouts {
-    let (connect, request, drain) = (PATIENCE, NEVER, PATIENCE);
-    ProxyTimeouts { connect, request, blacklist: NEVER, reuse: NEVER, udp: NEVER, drain, ..ProxyTimeouts::default() }
+    ProxyTimeouts {
+        connect: PATIENCE,
+        idle: Duration::from_secs(3600),
+        request: NEVER,
+        response: NEVER,
+        client_fin: NEVER,
+        blacklist: NEVER,
+        reuse: NEVER,
+        udp: NEVER,
+        drain: PATIENCE,
+    }
 }
 
 /// Starts it.

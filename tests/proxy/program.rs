@@ -10,7 +10,15 @@ use crate::process::{Process, wait_until};
 use crate::scratch::Scratch;
 
 /// Lines of a configuration file: nothing depends on how slow the machine is.
-pub const PATIENT: &str = "[proxy.timeouts]\nconnect = 45\nrequest = 600\nblacklist = 600\nreuse = 600\n";
+pub const PATIENT: &str = "\
+[proxy.timeouts]
+connect = 45
+request = 600
+response = 600
+client-fin = 600
+blacklist = 600
+reuse = 600
+";
 /// The program that is tested.
 pub const PEN_DSR: &str = env!("CARGO_BIN_EXE_pen-dsr");
 
