@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{SockRef, Socket};
 
-use crate::harness::{NEVER, free_address, patient, serve};
+use crate::harness::{NEVER, free_address, patient, serve, uninterrupted};
 use crate::process::wait_until;
 use crate::program::{PATIENT, Program, listen, server};
 use crate::scratch::Scratch;
@@ -58,7 +58,7 @@ fn answers(mut stream: &TcpStream) -> bool {
     if stream.write_all(b"x").is_err() {
         return false;
     }
-    match stream.read(&mut [0; 1]) {
+    match uninterrupted(|| stream.read(&mut [0; 1])) {
         Ok(n) => n == 1,
         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => panic!("left waiting"),
         Err(_) => false,

@@ -11,7 +11,7 @@ use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Address, ListenConfig, Method, TransportProtocol};
 use pen_dsr::proxy::datagram::Reason;
 
-use crate::harness::{PATIENCE, Running, backend, patient_timeouts, start};
+use crate::harness::{PATIENCE, Running, backend, patient_timeouts, start, uninterrupted};
 use crate::process::{wait_to_see, wait_until};
 
 /// The longest datagram over IPv4 (65,535 bytes without its headers).
@@ -97,7 +97,7 @@ fn config(ip: &str, servers: &[SocketAddr]) -> Config {
 fn ask(client: &UdpSocket, proxy: SocketAddr, question: &[u8]) -> Vec<u8> {
     client.send_to(question, proxy).unwrap();
     let mut buffer = vec![0; 65_535];
-    let (length, from) = client.recv_from(&mut buffer).unwrap();
+    let (length, from) = uninterrupted(|| client.recv_from(&mut buffer)).unwrap();
     assert_eq!(from, proxy, "an answer from somewhere else");
     buffer.truncate(length);
     buffer

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, free_address, patient};
+use crate::harness::{PATIENCE, free_address, patient, uninterrupted};
 use crate::process::wait_to_see;
 use crate::program::{Program, by_tls, certificate, listen, server};
 use crate::scratch::Scratch;
@@ -72,7 +72,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 fn rest(stream: &mut TcpStream) -> String {
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
-        match stream.read(&mut buffer) {
+        match uninterrupted(|| stream.read(&mut buffer)) {
             Ok(0) => break,
             Ok(n) => all.extend_from_slice(&buffer[..n]),
             Err(e) if e.kind() == ErrorKind::ConnectionReset => break,

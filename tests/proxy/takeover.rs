@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
 
-use crate::harness::{PATIENCE, config, free_address, patient, serve, start};
+use crate::harness::{PATIENCE, config, free_address, patient, serve, start, uninterrupted};
 use crate::process::wait_until;
 
 /// Does `ask` again and again until `over`; how often it was done.
@@ -65,7 +65,7 @@ fn nobody_is_refused_while_another_process_takes_over() {
     });
     let ask = move |socket: &UdpSocket| {
         socket.send_to(b"hello", address).unwrap();
-        assert_eq!(socket.recv(&mut [0; 100]).unwrap(), 5);
+        assert_eq!(uninterrupted(|| socket.recv(&mut [0; 100])).unwrap(), 5);
     };
     let socket = || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

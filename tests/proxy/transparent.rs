@@ -12,7 +12,7 @@ use nix::unistd::{Pid, gettid};
 use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Address, ListenConfig, Method, TransportProtocol};
 
-use crate::harness::{PATIENCE, Running, backend, patient, patient_timeouts, start};
+use crate::harness::{PATIENCE, Running, backend, patient, patient_timeouts, start, uninterrupted};
 
 const CLIENT: [&str; 2] = ["198.51.100.7", "2001:db8:1::7"];
 const PROXY: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];
@@ -196,7 +196,7 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
             // To everybody who they are; more than once, as what is late is sent again.
             std::thread::spawn(move || {
                 let mut buffer = [0; 100];
-                while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                while let Ok((_, peer)) = uninterrupted(|| socket.recv_from(&mut buffer)) {
                     let _ = socket.send_to(peer.to_string().as_bytes(), peer);
                 }
             });

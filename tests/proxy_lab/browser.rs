@@ -45,11 +45,14 @@ impl Visit {
     }
 }
 
+/// Answers of 200, by what they said.
+type Answers = Mutex<BTreeMap<String, usize>>;
+
 /// Browsers at work.
 pub struct Browsers {
     stop: Arc<AtomicBool>,
-    /// Answers of 200 so far, of each of them, by what they said.
-    answers: Vec<Arc<Mutex<BTreeMap<String, usize>>>>,
+    /// Answers to each of them, so far.
+    answers: Vec<Arc<Answers>>,
     /// What went wrong, so far.
     failures: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Visit>>,
@@ -65,7 +68,7 @@ impl Lab {
     pub fn browse_by(&self, count: usize, address: &str, tls: Option<&Arc<ClientConfig>>) -> Browsers {
         let (stop, address): (_, SocketAddr) = (Arc::new(AtomicBool::new(false)), address.parse().unwrap());
         let failures = Arc::new(AtomicUsize::new(0));
-        let answers: Vec<Arc<Mutex<_>>> = (0..count).map(|_| Arc::default()).collect();
+        let answers: Vec<Arc<Answers>> = (0..count).map(|_| Arc::default()).collect();
         let threads = answers.iter().enumerate().map(|(n, answers)| {
             let (stop, tls) = (Arc::clone(&stop), tls.cloned());
             let counted = (Arc::clone(answers), Arc::clone(&failures));
@@ -126,7 +129,7 @@ fn browse(
     tls: Option<&Arc<ClientConfig>>,
     keep: bool,
     stop: &AtomicBool,
-    (answers, failures): &(Arc<Mutex<BTreeMap<String, usize>>>, Arc<AtomicUsize>),
+    (answers, failures): &(Arc<Answers>, Arc<AtomicUsize>),
 ) -> Visit {
     let mut visit = Visit::default();
     let mut connection: Option<BufReader<Connection>> = None;
