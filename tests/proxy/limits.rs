@@ -12,7 +12,7 @@ use pen_dsr::proxy::plan::{Acceptors, Plan};
 use pen_dsr::proxy::select::{Client, Tried, Why};
 use pen_dsr::proxy::server::Server;
 
-use crate::harness::{PATIENCE, config, free_address, serve, start};
+use crate::harness::{PATIENCE, config, free_address, serve, start, uninterrupted};
 use crate::process::wait_until;
 
 /// How many there are at a time, and the most that there ever were.
@@ -72,7 +72,7 @@ fn loops_that_accept_at_the_same_moment_never_open_more_connections_than_there_m
             let client = || {
                 barrier.wait();
                 let mut stream = proxy.connect();
-                let answer = stream.read(&mut [0]);
+                let answer = uninterrupted(|| stream.read(&mut [0]));
                 // Nobody leaves before all know what becomes of them.
                 barrier.wait();
                 u32::from(answer.is_ok_and(|n| n == 1))
