@@ -267,9 +267,12 @@ impl Server {
                 }
                 Woken::Stopped => return Err(io::ErrorKind::Interrupted.into()),
             }
-            match from.read(buffer)? {
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a successor has come and gone")),
-                n => buffer = &mut buffer[n..],
+            match from.read(buffer) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a successor has come and gone")),
+                Ok(n) => buffer = &mut buffer[n..],
+                // Not that the offer was taken back.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
         Ok(())
@@ -325,7 +328,13 @@ fn offer(successor: &UnixStream, sockets: &Named) -> io::Result<()> {
 }
 
 fn send_all(mut to: &UnixStream, bytes: &[u8], rights: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let sent = send_rights(to, bytes, rights)?;
+    let sent = loop {
+        match send_rights(to, bytes, rights) {
+            // With a timeout it is not begun again after a signal, nor after a stop (signal(7)).
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            sent => break sent?,
+        }
+    };
     // The rights have gone with the first byte.
     to.write_all(&bytes[sent..])
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Address, ListenConfig, Method, TransportProtocol};
 use pen_dsr::proxy::datagram::Reason;
 
-use crate::harness::{PATIENCE, Running, backend, start};
-use crate::process::wait_until;
+use crate::harness::{PATIENCE, Running, backend, patient_timeouts, start, uninterrupted};
+use crate::process::{wait_to_see, wait_until};
 
 /// The longest datagram over IPv4 (65,535 bytes without its headers).
 const LONGEST: usize = 65_507;
@@ -71,9 +71,14 @@ impl Drop for Server {
     }
 }
 
-/// An address of that IP that nobody has just now.
+/// An address of that IP that nobody has, and nobody is given who asks for any: its port is below those.
 fn free(ip: &str) -> SocketAddr {
-    socket(ip).local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other processes may do the same.
+    let start = 12_000 + std::process::id() % 8000;
+    let ports = std::iter::repeat_with(|| start as u16 + NEXT.fetch_add(1, Relaxed));
+    let mut addresses = ports.map(|port| SocketAddr::new(ip.parse().unwrap(), port));
+    addresses.find(|address| UdpSocket::bind(address).is_ok()).expect("a free port")
 }
 
 /// One listener for datagrams at `ip`.
@@ -83,6 +88,7 @@ fn config(ip: &str, servers: &[SocketAddr]) -> Config {
         config.balance.backends.push(backend(&format!("be{n}"), *server));
     }
     config.proxy.threads = 1;
+    config.proxy.timeouts = patient_timeouts();
     config.proxy.listeners.push(ListenConfig::new(Address::Ip(free(ip)), TransportProtocol::Udp));
     config
 }
@@ -91,7 +97,7 @@ fn config(ip: &str, servers: &[SocketAddr]) -> Config {
 fn ask(client: &UdpSocket, proxy: SocketAddr, question: &[u8]) -> Vec<u8> {
     client.send_to(question, proxy).unwrap();
     let mut buffer = vec![0; 65_535];
-    let (length, from) = client.recv_from(&mut buffer).unwrap();
+    let (length, from) = uninterrupted(|| client.recv_from(&mut buffer)).unwrap();
     assert_eq!(from, proxy, "an answer from somewhere else");
     buffer.truncate(length);
     buffer
@@ -115,8 +121,9 @@ fn a_question_is_answered_by_each_family_to_each() {
         let tally = &proxy.proxy.shared().datagrams;
         let counters = [&tally.to_servers, &tally.bytes_to_servers, &tally.to_clients, &tally.bytes_to_clients];
         wait_until("it is counted", || counters.map(|n| n.load(Relaxed)) == [1, 5, 1, 9]);
-        let first = &proxy.proxy.plan().servers[0];
-        assert_eq!((first.sent.load(Relaxed), first.received.load(Relaxed), first.connections()), (5, 9, 1));
+        let first = Arc::clone(&proxy.proxy.plan().servers[0]);
+        let of_server = || (first.sent.load(Relaxed), first.received.load(Relaxed), first.connections());
+        wait_to_see("so it is of the server", of_server, |&seen| seen == (5, 9, 1));
     }
 }
 
@@ -186,8 +193,11 @@ fn a_server_that_dies_is_replaced_in_the_middle() {
     client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut buffer = [0; 100];
     let again = || client.send_to(b"b", proxy.address).and_then(|_| client.recv(&mut buffer)).ok();
-    let length = std::iter::repeat_with(again).take(20).flatten().next().expect("an answer");
+    let tries = PATIENCE.as_secs() as usize;
+    let length = std::iter::repeat_with(again).take(tries).flatten().next().expect("an answer");
     assert_eq!(&buffer[..length], b"two:b");
+    // From now on it is known, and nothing has to be asked again.
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     for _ in 0..2 {
         assert_eq!(ask(&client, proxy.address, b"b"), b"two:b");
     }
@@ -263,13 +273,14 @@ fn a_thousand_clients_each_get_their_own_answers() {
 fn a_client_that_is_silent_is_forgotten() {
     let server = Server::new("127.0.0.1", "");
     let mut config = config("127.0.0.1", &[server.address]);
-    config.proxy.timeouts.udp = Duration::from_secs(2);
+    // Longer than the machine may stand still between a question and its answer.
+    config.proxy.timeouts.udp = Duration::from_secs(6);
     let proxy = start(&config);
     let client = socket("127.0.0.1");
     ask(&client, proxy.address, b"hello");
     assert_eq!(proxy.proxy.shared().datagrams.begun.load(Relaxed), 1);
     wait_until("it is forgotten", || clients(&proxy) == 0);
-    assert_eq!(proxy.proxy.plan().servers[0].connections(), 0);
+    wait_until("so is its connection", || proxy.proxy.plan().servers[0].connections() == 0);
     ask(&client, proxy.address, b"hello");
     assert_eq!(proxy.proxy.shared().datagrams.begun.load(Relaxed), 2);
 }

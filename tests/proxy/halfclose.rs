@@ -16,9 +16,9 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use socket2::{SockAddr, Socket, Type};
 
-use crate::harness::PATIENCE;
+use crate::harness::{PATIENCE, free_on};
 use crate::peer::{End, Ending, Finish, Pattern, Seen, Task};
-use crate::program::{Program, certificate, listen, server, server_at};
+use crate::program::{PATIENT, Program, certificate, listen, server, server_at};
 use crate::scratch::Scratch;
 
 /// Bytes each way, and connections; and thoroughly.
@@ -235,7 +235,7 @@ fn listening(address: &SockAddr) -> Socket {
 
 /// A port that nobody has just now.
 fn free_port(family: Family) -> u16 {
-    listening(&loopback(family, 0).into()).local_addr().unwrap().as_socket().unwrap().port()
+    free_on(loopback(family, 0)).port()
 }
 
 /// What all connections use.
@@ -307,7 +307,7 @@ fn directions_end_by_themselves_whoever_is_first_and_whoever_is_slow() {
     let mut listeners = Listeners::new();
     let mut programs = Vec::new();
     for splice in [false, true] {
-        let mut toml = format!("{servers}[proxy]\nthreads = 1\n[proxy.tcp]\nsplice = {splice}\n");
+        let mut toml = format!("{servers}[proxy]\nthreads = 1\n[proxy.tcp]\nsplice = {splice}\n{PATIENT}");
         for (client, server, secure) in combinations() {
             let backends = ["v4", "v6", "unix"][FAMILIES.iter().position(|&f| f == server).unwrap()];
             let (word, address): (String, SockAddr) = match client {

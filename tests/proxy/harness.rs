@@ -1,16 +1,20 @@
 //! A proxy, and servers for it.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
+use pen_dsr::config::proxy::{Address, ListenConfig, ProxyTimeouts, TransportProtocol};
 use pen_dsr::config::{BackendConfig, Config};
 use pen_dsr::proxy::Proxy;
+use socket2::{Domain, Socket, Type};
 
 /// How long anything may take before a test fails instead of hanging.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+/// What none of these tests waits for, however long the machine stands still.
+pub const NEVER: Duration = Duration::from_secs(600);
 
 /// A running proxy; stopped with this.
 pub struct Running {
@@ -24,9 +28,23 @@ impl Drop for Running {
     }
 }
 
-/// An address of loopback that nobody listens on just now.
+/// An address of loopback that nobody listens on, unless he is told to.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    free_on(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+/// The same on the address `ip`, whose port is 0.
+pub fn free_on(ip: SocketAddr) -> SocketAddr {
+    let socket = Socket::new(Domain::for_address(ip), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&ip.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // Kept by a socket that does not listen, nobody is given that port who asks for any, however long the test takes; who
+    // asks for that one gets it. Other systems do not permit that.
+    if cfg!(target_os = "linux") {
+        std::mem::forget(socket);
+    }
+    address
 }
 
 /// A server called `name` at `address`.
@@ -41,8 +59,24 @@ pub fn config(servers: &[SocketAddr]) -> Config {
         config.balance.backends.push(backend(&format!("be{n}"), *server));
     }
     config.proxy.threads = 1;
+    config.proxy.timeouts = patient_timeouts();
     config.proxy.listeners.push(ListenConfig::new(Address::Ip(free_address()), TransportProtocol::Tcp));
     config
+}
+
+/// With these nothing that the proxy does depends on how slow the machine is.
+pub fn patient_timeouts() -> ProxyTimeouts {
+    ProxyTimeouts {
+        connect: PATIENCE,
+        idle: Duration::from_secs(3600),
+        request: NEVER,
+        response: NEVER,
+        client_fin: NEVER,
+        blacklist: NEVER,
+        reuse: NEVER,
+        udp: NEVER,
+        drain: PATIENCE,
+    }
 }
 
 /// Starts it.
@@ -66,6 +100,16 @@ impl Running {
 pub fn patient(stream: &TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
+}
+
+/// Does `call` again if a signal, or a stop of this process, has interrupted it: with a timeout the system does not.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// A server that does `serve` with each connection, in a thread of its own; says how many there were.

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::harness::{free_address, patient, serve};
-use crate::program::{Program, certificate, listen, server};
+use crate::program::{PATIENT, Program, certificate, listen, server};
 use crate::scratch::Scratch;
 
 /// What a connection begins with: the preface, and empty settings.
@@ -99,7 +99,9 @@ fn floods_of_frames_take_bounded_memory_and_nobody_elses_time() {
     let scratch = Scratch::new("hostile");
     let (tls, made) = certificate(&scratch.0);
     let address = free_address();
-    let toml = [server("be", backend), listen(address.to_string(), &format!("mode = \"http\"\n{tls}"))].concat();
+    let toml =
+        [server("be", backend), listen(address.to_string(), &format!("mode = \"http\"\n{tls}")), PATIENT.to_owned()]
+            .concat();
     let program = Program::start(&scratch, &toml);
     let mut config = trusting(&made);
     let plain = Arc::new(config.clone());

@@ -9,6 +9,16 @@ use std::sync::Arc;
 use crate::process::{Process, wait_until};
 use crate::scratch::Scratch;
 
+/// Lines of a configuration file: nothing depends on how slow the machine is.
+pub const PATIENT: &str = "\
+[proxy.timeouts]
+connect = 45
+request = 600
+response = 600
+client-fin = 600
+blacklist = 600
+reuse = 600
+";
 /// The program that is tested.
 pub const PEN_DSR: &str = env!("CARGO_BIN_EXE_pen-dsr");
 
@@ -26,8 +36,9 @@ impl Program {
 
     /// The same, with so many file descriptors (`ulimit -n`).
     pub fn limited(scratch: &Scratch, toml: &str, descriptors: Option<u32>) -> Program {
-        let folder = (0..).map(|n| scratch.0.join(n.to_string())).find(|path| !path.exists()).expect("a free name");
-        fs::create_dir(&folder).expect("a folder");
+        // Some start side by side.
+        let mut folders = (0..).map(|n| scratch.0.join(n.to_string()));
+        let folder = folders.find(|path| fs::create_dir(path).is_ok()).expect("a free name");
         fs::write(folder.join("pen-dsr.toml"), toml).expect("a configuration");
         let log = scratch.0.join(format!("program-{}.log", folder.file_name().unwrap_or_default().display()));
         let file = fs::File::create(&log).expect("a log file");

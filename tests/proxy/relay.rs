@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::harness::{PATIENCE, config, free_address, serve, start};
-use crate::process::wait_until;
+use crate::process::{wait_to_see, wait_until};
 
 /// Bytes that no other place has.
 fn pattern(length: usize, seed: u8) -> Vec<u8> {
@@ -113,18 +113,15 @@ fn idle_connections_are_ready_before_they_are_wanted_and_made_up_for() {
     config.proxy.limits.idlers = 3;
     let proxy = start(&config);
     let made = |n| {
-        (0..200).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            count.load(std::sync::atomic::Ordering::Relaxed) == n
-        })
+        wait_to_see("connections", || count.load(std::sync::atomic::Ordering::Relaxed), |&made| made == n);
     };
-    assert!(made(3), "{count:?}");
+    made(3);
     let mut client = proxy.connect();
     client.write_all(b"hello").unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "hello");
-    assert!(made(4), "{count:?}");
+    made(4);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use pen_dsr::config::proxy::{Address, ListenConfig, TransportProtocol};
 
-use crate::harness::{PATIENCE, config, patient, serve, start};
+use crate::harness::{PATIENCE, config, free_address, patient, serve, start, uninterrupted};
 use crate::process::wait_until;
 
 /// Does `ask` again and again until `over`; how often it was done.
@@ -26,14 +26,19 @@ fn again(over: &Arc<AtomicBool>, ask: impl Fn() + Send + 'static) -> (JoinHandle
 
 #[test]
 fn nobody_is_refused_while_another_process_takes_over() {
-    let (server, _) = serve(|mut stream| {
-        let mut question = [0; 5];
-        if stream.read_exact(&mut question).is_ok() {
-            let _ = stream.write_all(&question);
-        }
-    });
-    // The same address for datagrams.
-    let echo = UdpSocket::bind(server).unwrap();
+    let serve = || {
+        let (server, _) = serve(|mut stream| {
+            let mut question = [0; 5];
+            if stream.read_exact(&mut question).is_ok() {
+                let _ = stream.write_all(&question);
+            }
+        });
+        server
+    };
+    // The same address for datagrams, as soon as that is free, too.
+    let (server, echo) = std::iter::repeat_with(serve)
+        .find_map(|server| UdpSocket::bind(server).ok().map(|echo| (server, echo)))
+        .unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 100];
         while let Ok((length, from)) = echo.recv_from(&mut buffer) {
@@ -44,7 +49,8 @@ fn nobody_is_refused_while_another_process_takes_over() {
     let mut config = config(&[server]);
     config.proxy.threads = 2;
     config.proxy.handover = Some(folder.path().join("handover"));
-    let Address::Ip(address) = config.proxy.listeners[0].address else { panic!("no address") };
+    let address = std::iter::repeat_with(free_address).find(|address| UdpSocket::bind(address).is_ok()).unwrap();
+    config.proxy.listeners[0].address = Address::Ip(address);
     config.proxy.listeners.push(ListenConfig::new(Address::Ip(address), TransportProtocol::Udp));
 
     let first = start(&config);
@@ -59,7 +65,7 @@ fn nobody_is_refused_while_another_process_takes_over() {
     });
     let ask = move |socket: &UdpSocket| {
         socket.send_to(b"hello", address).unwrap();
-        assert_eq!(socket.recv(&mut [0; 100]).unwrap(), 5);
+        assert_eq!(uninterrupted(|| socket.recv(&mut [0; 100])).unwrap(), 5);
     };
     let socket = || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, gettid};
 use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Address, ListenConfig, Method, TransportProtocol};
 
-use crate::harness::{PATIENCE, Running, backend, patient, start};
+use crate::harness::{PATIENCE, Running, backend, patient, patient_timeouts, start, uninterrupted};
 
 const CLIENT: [&str; 2] = ["198.51.100.7", "2001:db8:1::7"];
 const PROXY: [&str; 2] = ["198.51.100.1", "2001:db8:1::1"];
@@ -21,7 +21,7 @@ const SERVER: [&str; 2] = ["10.9.0.7", "fd09::7"];
 /// Waits for the links at $links: under load the kernel takes its time until they carry something, and without that their
 /// addresses are of no use yet.
 const LINKS_ARE_UP: &str = "for link in $links; do
-        tries=400
+        tries=900
         until ip -brief link show dev $link | grep -q ' UP '; do
             tries=$((tries - 1)); [ $tries -gt 0 ] || { echo \"$link does not come up\" >&2; exit 1; }
             sleep 0.05
@@ -115,6 +115,7 @@ fn proxy(family: usize, transport: TransportProtocol, ports: &[u16], own: u16) -
         config.balance.backends.push(server);
     }
     config.proxy.threads = 2;
+    config.proxy.timeouts = patient_timeouts();
     config.proxy.selection.method = Method::Prio;
     let listener = ListenConfig::new(Address::Ip(at(PROXY, family, own)), transport);
     config.proxy.listeners.push(ListenConfig { transparent: true, ..listener });
@@ -195,7 +196,7 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
             // To everybody who they are; more than once, as what is late is sent again.
             std::thread::spawn(move || {
                 let mut buffer = [0; 100];
-                while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                while let Ok((_, peer)) = uninterrupted(|| socket.recv_from(&mut buffer)) {
                     let _ = socket.send_to(peer.to_string().as_bytes(), peer);
                 }
             });
@@ -208,7 +209,8 @@ fn a_server_sees_the_clients_own_address_and_port_over_udp() {
                 let mut buffer = [0; 100];
                 // As clients do: neighbours may not know each other yet, and what says that nobody is at a port may be held back.
                 let again = || socket.send_to(b"hello", there).and_then(|_| socket.recv_from(&mut buffer)).ok();
-                let (length, from) = std::iter::repeat_with(again).take(20).flatten().next().expect("an answer");
+                let tries = PATIENCE.as_secs() as usize;
+                let (length, from) = std::iter::repeat_with(again).take(tries).flatten().next().expect("an answer");
                 assert_eq!(from, there);
                 (socket.local_addr().unwrap(), String::from_utf8_lossy(&buffer[..length]).into_owned())
             });

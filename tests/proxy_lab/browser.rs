@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -45,11 +45,14 @@ impl Visit {
     }
 }
 
+/// Answers of 200, by what they said.
+type Answers = Mutex<BTreeMap<String, usize>>;
+
 /// Browsers at work.
 pub struct Browsers {
     stop: Arc<AtomicBool>,
-    /// Answers, so far.
-    answers: Arc<AtomicUsize>,
+    /// Answers to each of them, so far.
+    answers: Vec<Arc<Answers>>,
     /// What went wrong, so far.
     failures: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<Visit>>,
@@ -64,21 +67,45 @@ impl Lab {
     /// The same by TLS, if there are settings for that; servers are called `localhost` then.
     pub fn browse_by(&self, count: usize, address: &str, tls: Option<&Arc<ClientConfig>>) -> Browsers {
         let (stop, address): (_, SocketAddr) = (Arc::new(AtomicBool::new(false)), address.parse().unwrap());
-        let (answers, failures) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let threads = (0..count).map(|n| {
+        let failures = Arc::new(AtomicUsize::new(0));
+        let answers: Vec<Arc<Answers>> = (0..count).map(|_| Arc::default()).collect();
+        let threads = answers.iter().enumerate().map(|(n, answers)| {
             let (stop, tls) = (Arc::clone(&stop), tls.cloned());
-            let counted = (Arc::clone(&answers), Arc::clone(&failures));
+            let counted = (Arc::clone(answers), Arc::clone(&failures));
             self.inside("client", move || browse(address, tls.as_ref(), n % 2 == 0, &stop, &counted))
         });
-        Browsers { threads: threads.collect(), stop, answers, failures }
+        let threads = threads.collect();
+        Browsers { threads, stop, answers, failures }
     }
 }
 
 impl Browsers {
     /// Waits until they have got so many answers more.
     pub fn go_on(&self, answers: usize) {
-        let until = self.answers.load(Ordering::Relaxed) + answers;
-        wait_until("answers", || self.answers.load(Ordering::Relaxed) >= until);
+        let until = self.count() + answers;
+        wait_until("answers", || self.count() >= until);
+    }
+
+    /// Waits until what was asked before now is answered, and each has asked for something since, and got it.
+    pub fn each_goes_on(&self) {
+        let counts = || self.answers.iter().map(|of| of.lock().unwrap().values().sum()).collect::<Vec<usize>>();
+        let before = counts();
+        wait_until("answers for each", || counts().iter().zip(&before).all(|(now, before)| *now >= before + 2));
+    }
+
+    /// Waits until `server` has answered once more than so far.
+    pub fn hear(&self, server: &str) {
+        let before = self.heard(server);
+        wait_until("an answer by a server", || self.heard(server) > before);
+    }
+
+    /// How often `server` has answered.
+    pub fn heard(&self, server: &str) -> usize {
+        self.answers.iter().filter_map(|of| of.lock().unwrap().get(server).copied()).sum()
+    }
+
+    fn count(&self) -> usize {
+        self.answers.iter().map(|of| of.lock().unwrap().values().sum::<usize>()).sum()
     }
 
     /// Waits until one of them fails.
@@ -102,7 +129,7 @@ fn browse(
     tls: Option<&Arc<ClientConfig>>,
     keep: bool,
     stop: &AtomicBool,
-    (answers, failures): &(Arc<AtomicUsize>, Arc<AtomicUsize>),
+    (answers, failures): &(Arc<Answers>, Arc<AtomicUsize>),
 ) -> Visit {
     let mut visit = Visit::default();
     let mut connection: Option<BufReader<Connection>> = None;
@@ -115,8 +142,8 @@ fn browse(
         let answer = answer.and_then(|mut connection| ask(&mut connection, keep).map(|answer| (connection, answer)));
         match answer {
             Ok((kept, Answer { status: 200, body, close })) => {
+                *answers.lock().unwrap().entry(body.clone()).or_default() += 1;
                 *visit.answers.entry(body).or_default() += 1;
-                answers.fetch_add(1, Ordering::Relaxed);
                 connection = (keep && !close).then_some(kept);
             }
             Ok((_, Answer { status, body, .. })) => visit.failures.push(format!("{status} {body}")),

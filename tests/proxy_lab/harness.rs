@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use crate::hosts::in_sandbox;
 pub use crate::hosts::{Lab, PEN_DSR, skipped_for_want_of_users};
-pub use crate::process::{Process, wait_until};
+pub use crate::process::{Process, wait_to_see, wait_until};
 use crate::sandbox::script;
 
 /// Nothing in the lab takes this long, unless it does not work.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+/// The same, seconds, for command lines.
+pub const SECONDS: &str = "45";
+/// Seconds for what has much to do.
+pub const MINUTES: &str = "300";
 /// Where the proxy listens.
 pub const PROXY4: &str = "10.1.0.254";
 pub const PROXY6: &str = "fd01::fe";

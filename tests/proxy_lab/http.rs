@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::harness::{Lab, PATIENCE, PROXY4, Process, S1, S2, lab, wait_until};
+use crate::harness::{Lab, PATIENCE, PROXY4, Process, S1, S2, SECONDS, lab, wait_to_see, wait_until};
 use crate::servers::upgraded_echo;
 
 const NEEDS: [&str; 2] = ["nginx", "curl"];
@@ -18,7 +18,7 @@ fn pair(lab: &Lab, more: &[&str]) -> (Process, Process) {
 }
 
 fn curl(lab: &Lab, words: &[&str]) -> String {
-    lab.run("client", &[&["curl", "-sS", "-m", "20"], words].concat())
+    lab.run("client", &[&["curl", "-sS", "-m", SECONDS, "--expect100-timeout", SECONDS], words].concat())
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn the_access_log_has_every_request_and_the_clients_address() {
         for n in 0..10 {
             curl(lab, &["-A", "a \"browser\"", "-o", "/dev/null", &format!("{URL}/?n{n}")]);
         }
-        wait_until("the lines", || lab.read("access").lines().count() == 10);
+        wait_until("the lines", || lab.read("access").matches('\n').count() == 10);
         let log = lab.read("access");
         for n in 0..10 {
             // The event loops write for themselves, so that the order is not always that of the requests.
@@ -168,6 +168,6 @@ fn the_access_log_has_every_request_and_the_clients_address() {
             assert!(line.is_some_and(|line| line.starts_with("10.1.0.1 ")), "{n}: {log}");
         }
         let served = |host| lab.access(host).lines().count();
-        assert_eq!((served("s1"), served("s2")), (5, 5));
+        wait_to_see("their own logs", || (served("s1"), served("s2")), |&seen| seen == (5, 5));
     });
 }

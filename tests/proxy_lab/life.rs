@@ -7,7 +7,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::browser::Visit;
-use crate::harness::{Lab, PEN_DSR, PROXY4, Process, S1, S2, lab, skipped_for_want_of_users, wait_until};
+use crate::harness::{
+    Lab, MINUTES, PEN_DSR, PROXY4, Process, S1, S2, SECONDS, lab, skipped_for_want_of_users, wait_until,
+};
 
 const NEEDS: [&str; 1] = ["nginx"];
 /// Browsers at a time.
@@ -16,15 +18,20 @@ const BROWSERS: usize = 6;
 const SOME: usize = 200;
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// A proxy for HTTP, or for what comes, in front of these servers; as a file.
-fn toml(lab: &Lab, http: bool, servers: &[&str], more: &str) -> String {
+/// How long connections may take to end by themselves, unless that is to be cut short, s.
+const DRAIN: u32 = 600;
+
+/// A proxy for HTTP, or for what comes, in front of these servers; as a file. A server that is there answers its checks in
+/// time, one that has died refuses them at once.
+fn toml(lab: &Lab, http: bool, servers: &[&str], drain: u32, more: &str) -> String {
     let servers: String = servers.iter().map(|host| format!("[[backend]]\nhost = \"{host}\"\nport = 80\n")).collect();
     let mode = if http { "mode = \"http\"\n" } else { "" };
     lab.file(
         "pen.toml",
         format!(
             "{servers}[[listen]]\naddress = \"{PROXY4}:8080\"\n{mode}[proxy.selection]\ntrack = false\n\
-             [health]\ncheck = \"tcp\"\ninterval = 1000\ntimeout = 1000\ndoubt-interval = 100\n{more}"
+             [proxy.timeouts]\nconnect = 45\ndrain = {drain}\n\
+             [health]\ncheck = \"tcp\"\ninterval = 5000\ntimeout = 5000\ndoubt-interval = 100\n{more}"
         ),
     )
 }
@@ -66,7 +73,7 @@ fn kill(lab: &Lab, host: &str, nginx: Process) {
 fn a_server_that_is_killed_is_replaced_and_returns() {
     lab("life::a_server_that_is_killed_is_replaced_and_returns", &NEEDS, |lab| {
         let (_one, two) = (lab.nginx("s1"), lab.nginx("s2"));
-        let _proxy = lab.proxy(&["-c", &toml(lab, true, &[S1, S2], "")]);
+        let _proxy = lab.proxy(&["-c", &toml(lab, true, &[S1, S2], DRAIN, "")]);
         let browsers = lab.browse(BROWSERS, &address());
         browsers.go_on(SOME);
         kill(lab, "s2", two);
@@ -89,17 +96,17 @@ fn a_server_that_is_killed_is_replaced_and_returns() {
 fn a_server_that_is_drained_gets_no_more_and_loses_nothing() {
     lab("life::a_server_that_is_drained_gets_no_more_and_loses_nothing", &NEEDS, |lab| {
         let _servers = (lab.nginx("s1"), lab.nginx("s2"));
-        let _proxy = lab.proxy(&["-c", &toml(lab, true, &[S1, S2], "")]);
+        let _proxy = lab.proxy(&["-c", &toml(lab, true, &[S1, S2], DRAIN, "")]);
         let browsers = lab.browse(BROWSERS, &address());
         browsers.go_on(SOME);
         lab.ctl("ctl", &format!("drain {S2}:80"));
-        browsers.go_on(SOME / 2);
-        let before = lab.access("s2").lines().count();
+        browsers.each_goes_on();
+        let before = browsers.heard("s2");
         browsers.go_on(SOME);
-        let after = lab.access("s2").lines().count();
+        let after = browsers.heard("s2");
         assert!(before > 0 && after == before, "{before} requests, then {after}");
         lab.ctl("ctl", &format!("undrain {S2}:80"));
-        wait_until("its return", || lab.access("s2").lines().count() > before + 20);
+        wait_until("its return", || browsers.heard("s2") > before + 20);
         content("drain", &browsers.stop());
     });
 }
@@ -110,12 +117,15 @@ fn other_servers_by_reload_cost_no_request() {
         let _servers = (lab.nginx("s1"), lab.nginx("s2"));
         for http in [true, false] {
             let control = format!("ctl-{http}");
-            let proxy = lab.proxy_as(&control, &["-c", &toml(lab, http, &[S1], "")]);
+            let proxy = lab.proxy_as(&control, &["-c", &toml(lab, http, &[S1], DRAIN, "")]);
             let browsers = lab.browse(BROWSERS, &address());
             for (n, servers) in [&[S2][..], &[S1, S2], &[S1], &[S2, S1]].into_iter().enumerate() {
                 browsers.go_on(SOME / 2);
-                toml(lab, http, servers, &format!("# {n}\n"));
+                toml(lab, http, servers, DRAIN, "");
                 proxy.signal(Signal::SIGHUP);
+                // "reloaded, with 2 changes"
+                proxy.wait_for("the reload", |log| log.matches("reloaded").count() > n);
+                browsers.hear(if servers[0] == S1 { "s1" } else { "s2" });
             }
             browsers.go_on(SOME);
             let visit = browsers.stop();
@@ -123,6 +133,16 @@ fn other_servers_by_reload_cost_no_request() {
             content(&format!("reload, http {http}"), &visit);
         }
     });
+}
+
+/// Starts a download of the file /huge, and waits until a part of it is there; in the end it says how much it was.
+fn download(lab: &Lab, rate: &str) -> Process {
+    let file = lab.path("download");
+    let _ = fs::remove_file(&file);
+    let words = ["curl", "-sS", "-m", MINUTES, "--limit-rate", rate, "-o", &file, "-w", "%{size_download}"];
+    let slow = lab.start("client", &[&words[..], &["http://10.1.0.254:8080/huge"]].concat());
+    slow.wait_for("the download to begin", |_| fs::metadata(&file).is_ok_and(|file| file.len() > 0));
+    slow
 }
 
 /// Bytes of a file of which a part has not left its server when the client has read a little.
@@ -136,13 +156,10 @@ fn a_proxy_that_ends_lets_requests_finish_and_a_second_term_does_not_wait() {
         let huge = fs::File::create(lab.directory.join("s1/huge")).unwrap();
         huge.set_len(HUGE).unwrap();
         for http in [true, false] {
-            let mut proxy = lab
-                .proxy_as(&format!("ctl-{http}"), &["-c", &toml(lab, http, &[S1], "[proxy.timeouts]\ndrain = 20\n")]);
+            let mut proxy = lab.proxy_as(&format!("ctl-{http}"), &["-c", &toml(lab, http, &[S1], DRAIN, "")]);
             let browsers = lab.browse(BROWSERS, &address());
             browsers.go_on(SOME);
-            let slow = ["curl", "-sS", "-m", "20", "--limit-rate", "16M", "-o", "/dev/null", "-w", "%{size_download}"];
-            let slow = lab.start("client", &[&slow[..], &["http://10.1.0.254:8080/huge"]].concat());
-            thread::sleep(MOMENT);
+            let slow = download(lab, "16M");
             proxy.signal(Signal::SIGTERM);
             // Who connects from now on is refused, not left hanging; who was being served is served to the end.
             slow.wait_for("the slow download", |said| said.trim() == HUGE.to_string());
@@ -159,12 +176,10 @@ fn a_proxy_that_ends_lets_requests_finish_and_a_second_term_does_not_wait() {
             assert!(cut.is_empty(), "{cut:?}");
             assert!(proxy.end().success(), "{}", proxy.output());
         }
-        let mut proxy = lab.proxy_as("ctl3", &["-c", &toml(lab, false, &[S1], "[proxy.timeouts]\ndrain = 1000\n")]);
-        let slow =
-            ["curl", "-sS", "-m", "20", "--limit-rate", "100K", "-o", "/dev/null", "http://10.1.0.254:8080/huge"];
-        let _slow = lab.start("client", &slow);
-        thread::sleep(MOMENT);
+        let mut proxy = lab.proxy_as("ctl3", &["-c", &toml(lab, false, &[S1], DRAIN, "")]);
+        let _slow = download(lab, "100K");
         proxy.signal(Signal::SIGTERM);
+        proxy.wait_for("the end to begin", |log| log.contains("no more connections are accepted"));
         thread::sleep(MOMENT);
         assert!(proxy.try_end().is_none(), "{}", proxy.output());
         proxy.signal(Signal::SIGTERM);
@@ -177,11 +192,9 @@ fn a_successor_takes_over_and_no_request_is_lost() {
     lab("life::a_successor_takes_over_and_no_request_is_lost", &NEEDS, |lab| {
         let _servers = (lab.nginx("s1"), lab.nginx("s2"));
         for http in [true, false] {
-            let handover = format!(
-                "[proxy]\nhandover = {:?}\n[proxy.timeouts]\ndrain = 2\n",
-                lab.path(&format!("handover-{http}"))
-            );
-            let file = toml(lab, http, &[S1, S2], &handover);
+            let handover = format!("[proxy]\nhandover = {:?}\n", lab.path(&format!("handover-{http}")));
+            // Connections whose requests are not known do not end by themselves.
+            let file = toml(lab, http, &[S1, S2], if http { DRAIN } else { 2 }, &handover);
             let mut current = lab.start("proxy", &[PEN_DSR, "-c", &file]);
             current.wait_for("the proxy", |log| log.contains("the proxy listens"));
             let browsers = lab.browse(BROWSERS, &address());
@@ -267,7 +280,7 @@ fn without_privileges_in_another_root_it_serves_transparently_and_reloads() {
         };
         for client in ["10.1.0.1", "10.1.0.2"] {
             assert_eq!(
-                lab.run("client", &["curl", "-sS", "-m", "5", "--interface", client, "http://10.1.0.254/"]),
+                lab.run("client", &["curl", "-sS", "-m", SECONDS, "--interface", client, "http://10.1.0.254/"]),
                 "s1"
             );
             wait_until("the log", || lab.access("s1").contains(&format!("{client} \"GET")));
@@ -277,11 +290,11 @@ fn without_privileges_in_another_root_it_serves_transparently_and_reloads() {
         toml("nonsense = 1\n");
         proxy.signal(Signal::SIGHUP);
         proxy.wait_for("the refusal", |log| log.contains("nonsense"));
-        assert_eq!(lab.run("client", &["curl", "-sS", "-m", "5", "http://10.1.0.254/"]), "s1");
+        assert_eq!(lab.run("client", &["curl", "-sS", "-m", SECONDS, "http://10.1.0.254/"]), "s1");
         toml("");
         certificate("second.test");
         proxy.signal(Signal::SIGHUP);
         wait_until("the new certificate", || subject().contains("second.test"));
-        assert_eq!(lab.run("client", &["curl", "-sSk", "-m", "5", "https://10.1.0.254/"]), "s1");
+        assert_eq!(lab.run("client", &["curl", "-sSk", "-m", SECONDS, "https://10.1.0.254/"]), "s1");
     });
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Lab, PEN_DSR, PROXY4, Process, S1, lab, wait_until};
+use crate::harness::{Lab, PEN_DSR, PROXY4, Process, S1, SECONDS, lab, wait_until};
 use crate::life::content;
 
 /// Browsers at a time.
@@ -46,7 +46,7 @@ fn end(mut rsyslogd: Process) {
 
 fn get(lab: &Lab, path: &str) {
     let url = format!("http://{PROXY4}:8080{path}");
-    lab.run("client", &["curl", "-sS", "-m", "10", "-o", "/dev/null", "-A", "agent \"x\"", &url]);
+    lab.run("client", &["curl", "-sS", "-m", SECONDS, "-o", "/dev/null", "-A", "agent \"x\"", &url]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_syslogd_gets_each_line_and_is_found_again_and_clients_are_served_without_it
         let (listener, server) = (format!("{PROXY4}:8080"), format!("{S1}:80"));
         let words = ["-H", "-l", "syslog", "--log-layout", "combined", &listener, &server];
         // It says at the start that there is nobody.
-        let (status, said) = lab.try_run("proxy", &[&["timeout", "10", PEN_DSR][..], &words].concat());
+        let (status, said) = lab.try_run("proxy", &[&["timeout", SECONDS, PEN_DSR][..], &words].concat());
         assert!(status.code() == Some(69) && said.contains("no syslogd"), "{status} {said}");
 
         let syslogd = rsyslogd(lab);
@@ -66,6 +66,8 @@ fn a_syslogd_gets_each_line_and_is_found_again_and_clients_are_served_without_it
         let has = |path: &str| lab.read("syslog").contains(&format!("\"GET {path} HTTP/1.1\""));
         get(lab, "/one");
         wait_until("a line", || has("/one"));
+        // Its end may come behind.
+        wait_until("all of it", || lab.read("syslog").ends_with('\n'));
         let all = lab.read("syslog");
         let line = all.lines().find(|line| line.contains("/one")).unwrap();
         let begin = format!("local0.info pen-dsr {} 10.1.0.1 - - [", proxy.pid());

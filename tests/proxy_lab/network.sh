@@ -61,7 +61,7 @@ for number in 1 2; do
 done
 # Under load the kernel takes its time until a link carries something; without that, addresses are of no use yet.
 for link in client/eth0 proxy/clients proxy/servers s1/eth0 s2/eth0; do
-	tries=400
+	tries=900
 	until nsenter --net="/run/netns/${link%/*}" ip -brief link show dev "${link#*/}" | grep -q ' UP '; do
 		tries=$((tries - 1))
 		[ "$tries" -gt 0 ] || { echo "$link does not come up" >&2; exit 1; }

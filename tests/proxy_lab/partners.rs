@@ -1,12 +1,12 @@
 //! HAProxy as the partner of the PROXY protocol, in front and behind, versions 1 and 2.
 
-use crate::harness::{Lab, PROXY4, Process, S1, lab, wait_until};
+use crate::harness::{Lab, PROXY4, Process, S1, SECONDS, lab, wait_until};
 
 const NEEDS: [&str; 3] = ["nginx", "curl", "haproxy"];
 
 fn haproxy(lab: &Lab, host: &str, name: &str, frontend: &str, backend: &str, port: u16) -> Process {
     let config = format!(
-        "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 20s\n  timeout server 20s\n\
+        "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 45s\n  timeout client 45s\n  timeout server 45s\n\
          frontend f\n  bind {frontend}\n  default_backend b\nbackend b\n  server s {backend}\n"
     );
     let path = lab.file(&format!("{name}.cfg"), config);
@@ -16,7 +16,7 @@ fn haproxy(lab: &Lab, host: &str, name: &str, frontend: &str, backend: &str, por
 }
 
 fn get(lab: &Lab, url: &str, client: &str) -> String {
-    lab.run("client", &["curl", "-sS", "-m", "10", "--interface", client, url])
+    lab.run("client", &["curl", "-sS", "-m", SECONDS, "--interface", client, url])
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn haproxy_in_front_tells_who_the_client_is() {
                 "curl",
                 "-sS",
                 "-m",
-                "10",
+                SECONDS,
                 "--haproxy-protocol",
                 "-o",
                 "/dev/null",

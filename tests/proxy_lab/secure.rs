@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Lab, PROXY4, Process, S1, lab, wait_until};
+use crate::harness::{Lab, MINUTES, PROXY4, Process, S1, SECONDS, lab, wait_until};
 
 const NEEDS: [&str; 3] = ["nginx", "curl", "openssl"];
 
@@ -34,7 +34,7 @@ fn pair_within(lab: &Lab, more: &[&str], limits: &str) -> (Process, Process) {
 
 fn s_client(lab: &Lab, words: &str) -> String {
     let command = format!(
-        "printf 'GET / HTTP/1.0\\r\\nHost: a\\r\\n\\r\\n' | timeout 10 openssl s_client -connect {PROXY4}:8443 -ign_eof {words} 2>&1"
+        "printf 'GET / HTTP/1.0\\r\\nHost: a\\r\\n\\r\\n' | timeout {SECONDS} openssl s_client -connect {PROXY4}:8443 -ign_eof {words} 2>&1"
     );
     lab.run("client", &["sh", "-c", &command])
 }
@@ -72,9 +72,10 @@ fn protocols_are_agreed_on_by_alpn_and_curl_speaks_http_2() {
     lab("secure::protocols_are_agreed_on_by_alpn_and_curl_speaks_http_2", &NEEDS, |lab| {
         let _pair = pair(lab, &["-H"]);
         assert!(s_client(lab, "-alpn http/1.1").contains("ALPN protocol: http/1.1"));
-        let command = format!("timeout 10 openssl s_client -connect {PROXY4}:8443 -alpn h2,http/1.1 </dev/null 2>&1");
+        let command =
+            format!("timeout {SECONDS} openssl s_client -connect {PROXY4}:8443 -alpn h2,http/1.1 </dev/null 2>&1");
         assert!(lab.run("client", &["sh", "-c", &command]).contains("ALPN protocol: h2"));
-        let curl = |words: &[&str]| lab.run("client", &[&["curl", "-sSk", "-m", "20"], words].concat());
+        let curl = |words: &[&str]| lab.run("client", &[&["curl", "-sSk", "-m", SECONDS], words].concat());
         for (option, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
             let url = format!("https://{PROXY4}:8443/?{version}");
             assert_eq!(curl(&[option, "-w", " %{http_version}", &url]), format!("s1 {version}"));
@@ -112,7 +113,7 @@ fn h2load_gets_every_answer() {
         let _pair = pair(lab, &["-H"]);
         for words in [&["-n", "2000", "-c", "10", "-m", "20"][..], &["-n", "1000", "-c", "10", "--h1"]] {
             let url = format!("https://{PROXY4}:8443/");
-            let said = lab.run("client", &[&["timeout", "30", "h2load"], words, &[&url]].concat());
+            let said = lab.run("client", &[&["timeout", MINUTES, "h2load"], words, &[&url]].concat());
             let count = words[1];
             assert!(said.contains(&format!("{count} succeeded, 0 failed, 0 errored, 0 timeout")), "{said}");
             assert!(said.contains(&format!("status codes: {count} 2xx, 0 3xx, 0 4xx, 0 5xx")), "{said}");
@@ -126,10 +127,11 @@ fn h2load_gets_every_answer() {
 fn uploads_of_http2_that_wait_for_a_place_do_not_hold_up_the_one_that_has_it() {
     let name = "secure::uploads_of_http2_that_wait_for_a_place_do_not_hold_up_the_one_that_has_it";
     lab(name, &[&NEEDS[..], &["h2load"]].concat(), |lab| {
-        let _pair = pair_within(lab, &["-H", "-t", "15"], "::1");
+        // If they did, they would wait for all that time.
+        let _pair = pair_within(lab, &["-H", "-t", MINUTES], "::1");
         let (body, url) = (lab.path("s1/big"), format!("https://{PROXY4}:8443/put/up"));
         let words =
-            ["timeout", "30", "h2load", "-n", "12", "-c", "2", "-m", "6", "-d", &body, "-H", ":method: PUT", &url];
+            ["timeout", MINUTES, "h2load", "-n", "12", "-c", "2", "-m", "6", "-d", &body, "-H", ":method: PUT", &url];
         let said = lab.run("client", &words);
         assert!(said.contains("12 succeeded, 0 failed, 0 errored, 0 timeout"), "{said}");
         assert!(fs::read(lab.directory.join("s1/put/up")).unwrap() == fs::read(body).unwrap());

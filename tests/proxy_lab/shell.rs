@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Lab, PATIENCE, Process, lab, skipped_for_want_of_users, wait_until};
+use crate::harness::{Lab, MINUTES, PATIENCE, Process, SECONDS, lab, skipped_for_want_of_users, wait_until};
 
 /// How long a session says nothing.
 const REST: Duration = Duration::from_secs(3);
@@ -47,7 +47,7 @@ fn ssh_config(lab: &Lab, host_key: &str) -> String {
         format!(
             "Host proxy\n  HostName 10.1.0.254\n  Port 2222\n  User root\n  IdentityFile {}\n  IdentitiesOnly yes\n  \
              UserKnownHostsFile {known}\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  BatchMode yes\n  \
-             ConnectTimeout 10\n",
+             ConnectTimeout 45\n",
             lab.path("user")
         ),
     )
@@ -111,7 +111,7 @@ fn an_ssh_session_rests_outlives_a_reload_and_is_drained_and_files_arrive_whole(
                 "pen.toml",
                 format!(
                     "[[backend]]\nhost = \"{server}\"\n[[listen]]\naddress = \"10.1.0.254:2222\"\nbackend-port = 22\n\
-                     [proxy.tcp]\nkeepalive = 1\n[proxy.timeouts]\ndrain = 60\n"
+                     [proxy.tcp]\nkeepalive = 1\n[proxy.timeouts]\nconnect = 45\ndrain = 600\n"
                 ),
             )
         };
@@ -121,13 +121,13 @@ fn an_ssh_session_rests_outlives_a_reload_and_is_drained_and_files_arrive_whole(
         // Files, by sftp and by a command, there and back.
         let big: Vec<u8> = (0..8_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 17) as u8).collect();
         let (file, there, back) = (lab.file("big", &big), lab.path("there"), lab.path("back"));
-        lab.run("client", &["timeout", "60", "scp", "-F", &config, &file, &format!("proxy:{there}")]);
+        lab.run("client", &["timeout", MINUTES, "scp", "-F", &config, &file, &format!("proxy:{there}")]);
         assert!(fs::read(&there).unwrap() == big);
-        lab.run("client", &["timeout", "60", "scp", "-F", &config, &format!("proxy:{there}"), &back]);
+        lab.run("client", &["timeout", MINUTES, "scp", "-F", &config, &format!("proxy:{there}"), &back]);
         assert!(fs::read(&back).unwrap() == big);
         for script in ["ssh -F $1 proxy \"cat $2\" >$3", "ssh -F $1 proxy \"cat >$3\" <$2"] {
             fs::remove_file(&back).unwrap();
-            lab.run("client", &["timeout", "60", "sh", "-euc", script, "sh", &config, &file, &back]);
+            lab.run("client", &["timeout", MINUTES, "sh", "-euc", script, "sh", &config, &file, &back]);
             assert!(fs::read(&back).unwrap() == big, "{script}");
         }
 
@@ -149,7 +149,7 @@ fn an_ssh_session_rests_outlives_a_reload_and_is_drained_and_files_arrive_whole(
         session.talk("still");
         other.talk("still");
         // Nobody new is let in.
-        let (status, said) = lab.try_run("client", &["timeout", "20", "ssh", "-F", &config, "proxy", "true"]);
+        let (status, said) = lab.try_run("client", &["timeout", SECONDS, "ssh", "-F", &config, "proxy", "true"]);
         assert!(!status.success() && said.contains("refused"), "{said}");
         assert!(proxy.try_end().is_none());
         session.end();

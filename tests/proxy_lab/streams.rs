@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Lab, PATIENCE, PROXY4, Process, S1, S2, lab, skipped, wait_until};
+use crate::harness::{Lab, MINUTES, PATIENCE, PROXY4, Process, S1, S2, lab, skipped, wait_until};
 use crate::servers::echo;
 
 #[test]
@@ -19,7 +19,7 @@ fn bulk_goes_both_ways_by_several_connections() {
         let _proxy = lab.proxy(&["10.1.0.254:5201", &format!("{S1}:5201")]);
         for direction in [&[][..], &["-R"], &["--bidir"]] {
             let words = ["iperf3", "-c", PROXY4, "-P", "3", "-n", "60M", "-f", "m"];
-            let said = lab.run("client", &[&["timeout", "30"], &words[..], direction].concat());
+            let said = lab.run("client", &[&["timeout", MINUTES], &words[..], direction].concat());
             assert!(said.contains("iperf Done."), "{said}");
             let rate = said.lines().rfind(|line| line.contains("receiver")).unwrap_or_default();
             println!("iperf3 {direction:?}: {}", rate.trim());
@@ -34,7 +34,7 @@ fn a_session_lasts_through_silence_reload_and_drain() {
         lab.serve("s2", 2222, echo);
         let toml = |server: &str| {
             format!(
-                "[[backend]]\nhost = \"{server}\"\n[[listen]]\naddress = \"10.1.0.254:22\"\nbackend-port = 2222\n[proxy.tcp]\nkeepalive = 1\n[proxy.timeouts]\ndrain = 20\n"
+                "[[backend]]\nhost = \"{server}\"\n[[listen]]\naddress = \"10.1.0.254:22\"\nbackend-port = 2222\n[proxy.tcp]\nkeepalive = 1\n[proxy.timeouts]\nconnect = 45\ndrain = 600\n"
             )
         };
         let file = lab.file("pen.toml", toml("10.2.0.11"));
@@ -68,7 +68,7 @@ fn a_session_lasts_through_silence_reload_and_drain() {
         talk(&mut other, 300);
         // What is drained goes on until it ends by itself.
         proxy.signal(Signal::SIGTERM);
-        thread::sleep(Duration::from_millis(300));
+        proxy.wait_for("the end to begin", |log| log.contains("no more connections are accepted"));
         talk(&mut session, 400);
         talk(&mut other, 500);
         drop(session);

@@ -1,6 +1,6 @@
 //! Servers see the clients' own addresses, by TCP and UDP, IPv4 and IPv6.
 
-use crate::harness::{Lab, PROXY4, PROXY6, S1, lab, wait_until};
+use crate::harness::{Lab, PROXY4, PROXY6, S1, SECONDS, lab, wait_until};
 
 const NEEDS: [&str; 5] = ["nginx", "curl", "dig", "dnsmasq", "nft"];
 
@@ -31,17 +31,17 @@ fn servers_see_the_clients_own_addresses() {
             ("http://[fd01::fe]/", "fd01::1"),
             ("http://[fd01::fe]/", "fd01::2"),
         ] {
-            let said = lab.run("client", &["curl", "-sS", "-m", "10", "--interface", client, url]);
+            let said = lab.run("client", &["curl", "-sS", "-m", SECONDS, "--interface", client, url]);
             assert_eq!(said, "s1");
             let line = format!("{client} \"GET / HTTP/1.1\"");
             wait_until("the server's log", || lab.access("s1").contains(&line));
         }
         // Bulk, too.
-        let size = ["curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{size_download}", "http://10.1.0.254/big"];
+        let size = ["curl", "-sS", "-m", SECONDS, "-o", "/dev/null", "-w", "%{size_download}", "http://10.1.0.254/big"];
         assert_eq!(lab.run("client", &size), (5 << 20).to_string());
         for (server, client) in [(PROXY4, "10.1.0.1"), (PROXY4, "10.1.0.2"), (PROXY6, "fd01::1"), (PROXY6, "fd01::3")] {
             let at = format!("@{server}");
-            let said = lab.run("client", &["dig", "+short", "+tries=3", "+time=3", "-b", client, &at, "who.test"]);
+            let said = lab.run("client", &["dig", "+short", "+tries=15", "+time=3", "-b", client, &at, "who.test"]);
             assert_eq!(said.trim(), "192.0.2.1", "{client}");
             dns.wait_for("the server's log", |log| log.contains(&format!("query[A] who.test from {client}")));
         }

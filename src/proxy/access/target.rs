@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_line_is_a_datagram() {
         let collector = UdpSocket::bind("127.0.0.1:0").unwrap();
-        collector.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        collector.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut target = Target::open(&LogTarget::Udp(collector.local_addr().unwrap())).unwrap();
         assert_eq!(target.write(b"one\ntwo 2\n").written, 2);
         let mut received = [0; 99];

@@ -134,7 +134,11 @@ impl Reader<'_> {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let mut buffer = [0; 16 << 10];
-            let (length, rights) = receive_rights(self.from, &mut buffer)?;
+            let (length, rights) = match receive_rights(self.from, &mut buffer) {
+                // With a timeout it is not begun again after a signal, nor after a stop (signal(7)).
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
             if length == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the process that serves has hung up"));
             }

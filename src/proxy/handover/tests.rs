@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::take::take_with;
 use super::*;
 
-const SHORT: Patience = Patience { step: Duration::from_millis(200), ready: Duration::from_millis(400) };
-const LONG: Duration = Duration::from_secs(30);
+/// Longer than the machine may stand still between two steps of a successor that does as it should.
+const SHORT: Patience = Patience { step: Duration::from_secs(3), ready: Duration::from_secs(3) };
+const LONG: Duration = Duration::from_secs(60);
 
 /// A folder of its own, and a path in it.
 fn place() -> (tempfile::TempDir, PathBuf) {

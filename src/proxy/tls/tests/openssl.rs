@@ -60,9 +60,9 @@ fn connect(loaded: &Loaded, arguments: &[&str]) -> (String, Result<TlsSide, Stri
     (text, served)
 }
 
-/// The server's part, over a socket that blocks: what it waits for at most 10 s.
+/// The server's part, over a socket that blocks: what it waits for at most a minute.
 fn serve(socket: &mut TcpStream, mut side: TlsSide) -> Result<TlsSide, String> {
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let (mut scratch, mut into) = (Scratch::new(), vec![0; 65_536]);
     match side.receive(socket, &mut scratch, &mut into) {
         Ok(Received::Plain(length)) => {
