@@ -19,7 +19,7 @@ pub const CLIENTS: [u8; 8] = [1, 3, 4, 5, 6, 7, 8, 9];
 pub const BACKENDS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
 
 /// Nothing in the lab takes this long, unless it does not work.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `body` on a segment made with `options` (see scripts/lab). `needs` are the commands that it uses.
 pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)) {
