@@ -342,6 +342,7 @@ impl Appliance {
         self.director.reconfigure(Arc::new(config.balance.clone()), Instant::now());
         self.config = config;
         self.carry_out();
+        self.await_workers();
         // Whoever has left the list goes when his last flow does.
         self.take_stock();
         Ok(difference)
@@ -395,10 +396,19 @@ impl Appliance {
         outcome
     }
 
-    /// Waits until what was changed is what counts in the kernel, too: whoever has asked for it relies on that.
+    /// Waits until what was changed is what counts for the workers and in the kernel, too: whoever has asked for it relies
+    /// on that.
     fn settle(&self) {
+        self.await_workers();
         if let Some(kernel) = self.kernel() {
             kernel.settle();
+        }
+    }
+
+    /// Waits until each worker has heard all that it was told, if none is stuck.
+    fn await_workers(&self) {
+        if self.inspect(|_| ()).is_none() && self.serving.is_some() {
+            debug!("a worker is not as far yet as was asked for");
         }
     }
 

@@ -420,7 +420,10 @@ mod tests {
     #[test]
     fn each_is_asked_and_leaves_its_memory() {
         let (workers, mut stock) = workers(&[false; 3]);
-        assert_eq!(workers.inspect(&|engine: &mut Engine| engine.flows().take_records().len()), Some(vec![0; 3]));
+        // One that gets no processor for a while does not answer, and is asked again.
+        let mut asked =
+            (0..20).filter_map(|_| workers.inspect(&|engine: &mut Engine| engine.flows().take_records().len()));
+        assert_eq!(asked.next(), Some(vec![0; 3]));
         assert!(workers.are_alive() && workers.stop(&mut stock));
         assert!(stock.memories.iter().all(Option::is_some));
     }

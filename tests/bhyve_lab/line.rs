@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -41,7 +42,19 @@ impl Guest {
             .stdin(Stdio::null())
             .spawn()
             .expect("a shell");
-        Self { agent, folder, name: name.to_owned() }
+        let guest = Self { agent, folder, name: name.to_owned() };
+        guest.await_open();
+        guest
+    }
+
+    /// Waits until the agent has the pipe to it open: what comes from then on is not lost.
+    fn await_open(&self) {
+        let (down, began) = (self.pipe("down"), Instant::now());
+        // Without a reader it cannot be opened so (fifo(7)).
+        while fs::OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&down).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(45), "the agent does not open {down}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn pipe(&self, end: &str) -> String {
@@ -53,15 +66,13 @@ impl Guest {
         let words = [&self.pipe("up"), &self.pipe("down"), id, &seconds.to_string(), command];
         let exchange = shell_script("/bin/sh", "exchange", &words);
         let mut timed = Command::new("timeout");
-        timed.arg("20").arg(exchange.get_program()).args(exchange.get_args()).output().expect("timeout runs")
+        timed.arg("60").arg(exchange.get_program()).args(exchange.get_args()).output().expect("timeout runs")
     }
 
     /// Raw bytes towards the agent.
     fn disturb(&self, bytes: &[u8]) {
         let mut pipe = fs::OpenOptions::new().read(true).write(true).open(self.pipe("down")).expect("the pipe");
         pipe.write_all(bytes).expect("the pipe takes them");
-        // Held open for the agent to read them.
-        std::thread::sleep(Duration::from_millis(300));
     }
 }
 
@@ -87,7 +98,7 @@ fn a_command_is_run_and_its_output_and_exit_code_return() {
         let answer = guest.exchange("5", 10, "awk 'BEGIN { for (i = 1; i <= 600; i++) print i }'");
         assert_eq!(answer.stdout.iter().filter(|byte| **byte == b'\n').count(), 500, "{shell}: no more than that");
         // What runs on behind a command does not hold its answer up.
-        let answer = guest.exchange("6", 10, "nohup sleep 9 >/dev/null 2>&1 </dev/null & echo $!");
+        let answer = guest.exchange("6", 10, "nohup sleep 60 >/dev/null 2>&1 </dev/null & echo $!");
         assert!(answer.status.success(), "{shell}");
         let left = String::from_utf8_lossy(&answer.stdout).trim().to_owned();
         assert!(guest.exchange("7", 10, &format!("kill {left}")).status.success(), "{shell}: it was alive");

@@ -1,7 +1,6 @@
 //! The client: answers as they are, failures with their exit codes, and what cannot be reached with a remedy.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
@@ -32,7 +31,10 @@ fn what_cannot_be_reached_is_named_with_a_remedy() {
     let path = |name: &str| directory.path().join(name);
     fs::write(path("file"), "").unwrap();
     drop(UnixListener::bind(path("stale")).unwrap());
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    // Bound, so that no other test gets it, but not listened on.
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    silent.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let port = silent.local_addr().unwrap().as_socket().unwrap();
     for (address, words) in [
         (ControlAddress::Unix(path("missing")), "no such socket: start pen-dsr"),
         (ControlAddress::Unix(path("file")), "is no socket"),

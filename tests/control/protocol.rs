@@ -203,7 +203,16 @@ fn a_balancer_that_does_not_answer_is_busy() {
     let mut client = bench.connect();
     let reply = client.ask("never");
     assert_eq!((&reply["ok"], &reply["code"]), (&json!(false), &json!(69)), "{reply}");
-    assert_eq!(client.ask("a")["text"], "a", "a late answer would not be taken for this one's");
+    // The executor may be slow itself, then.
+    let answered = (0..1000).any(|n| {
+        let reply = client.ask(&format!("a{n}"));
+        assert!(
+            reply["text"] == format!("a{n}") || reply["code"] == 69,
+            "a late answer is not taken for this one's: {reply}"
+        );
+        reply["ok"] == true
+    });
+    assert!(answered, "it is answered when the balancer answers");
 }
 
 #[test]
@@ -233,12 +242,17 @@ fn a_command_that_is_forgotten_is_an_error() {
 fn who_says_nothing_is_let_go() {
     let bench = Bench::within(Limits { idle: Duration::from_millis(50), ..Limits::default() });
     assert_eq!(bench.connect().rest(), "", "no line was begun: there is nothing to reply to");
-    let mut client = bench.connect();
-    client.say("serv");
-    assert!(client.rest().starts_with("error: the line has not ended"));
-    let mut client = bench.connect();
-    client.say(" {\"comm");
-    let reply = client.json();
+    // Who has said nothing within those 50 ms, as other processes had the processor, tries anew.
+    let late = |begun: &str| {
+        let mut replies = (0..1000).map(|_| {
+            let mut client = bench.connect();
+            client.say(begun);
+            client.rest()
+        });
+        replies.find(|reply| !reply.is_empty()).expect("a reply to who has begun a line")
+    };
+    assert!(late("serv").starts_with("error: the line has not ended"));
+    let reply: serde_json::Value = serde_json::from_str(&late(" {\"comm")).unwrap();
     assert!(reply["error"].as_str().unwrap().contains("has not ended"), "{reply}");
 }
 

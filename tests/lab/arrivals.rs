@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::harness::Lab;
+use crate::harness::{Lab, PATIENCE};
 use crate::load::{PORT, REPLY, REQUEST};
 
 /// An exchange that takes longer has failed.
-const GIVE_UP: Duration = Duration::from_secs(5);
+const GIVE_UP: Duration = PATIENCE;
 /// Between two connections of a thread.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -81,6 +81,11 @@ impl Arrivals {
         seen.gap = seen.gap.max(now - ledger.last);
         ledger.last = now;
         seen
+    }
+
+    /// How many had their answer since the last [`Arrivals::take`].
+    pub fn served(&self) -> usize {
+        self.ledger().seen.served
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

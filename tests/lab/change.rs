@@ -69,8 +69,11 @@ fn two_hundred_connections_live_through_every_change() {
 
         lab.ctl("lb.sock", "add 10.0.0.14");
         wait_until("the new backend", || state(lab, "10.0.0.14") == "up");
-        load.more(60);
-        assert!(load.spread().contains_key("be4"), "what opens a flow goes by the new table: {:?}", load.spread());
+        // Workers hear of it a moment later than who asks how it stands.
+        wait_until("new ones to go by the new table", || {
+            load.more(20);
+            load.spread().contains_key("be4")
+        });
         nobody_broke(&load, "a backend is added");
         lab.ctl("lb.sock", "server 10.0.0.11 weight 5");
         nobody_broke(&load, "one gets more weight");
@@ -169,8 +172,10 @@ fn a_second_balancer_takes_over_and_gives_back() {
         second.signal(Signal::SIGUSR2);
         nobody_broke(&load, "both are told to change by USR2");
         assert!(lab.ctl("lb2.sock", "mode").contains("active") && lab.ctl("lb.sock", "mode").contains("standby"));
-        let (frames, _) = (lab.counter("lb", "tx_packets"), load.more(20));
-        assert!(lab.counter("lb", "tx_packets") - frames < 20, "the first one is silent");
+        let sent = || ["lb", "lb2"].map(|host| lab.counter(host, "tx_packets"));
+        let (before, _) = (sent(), load.more(20));
+        let [first_sent, second_sent] = [0, 1].map(|n| sent()[n] - before[n]);
+        assert!(first_sent * 5 < second_sent, "the first one is silent: {first_sent}, {second_sent}");
 
         agree();
         drop(second);
@@ -190,7 +195,9 @@ fn draining_ends_by_itself() {
         let own = load.spread()["be1"];
         lab.ctl("lb.sock", "drain 10.0.0.11");
         assert_eq!(state(lab, "10.0.0.11"), "draining");
-        assert_eq!(lab.server("lb.sock", "10.0.0.11", "flows"), own.to_string(), "connections that are left");
+        wait_until("the connections that are left to be known", || {
+            lab.server("lb.sock", "10.0.0.11", "flows") == own.to_string()
+        });
         load.more(20);
         assert_eq!(load.spread()["be1"], own, "no new ones");
         assert_eq!(load.close("be1"), own);
@@ -220,7 +227,7 @@ fn one_that_is_taken_off_the_list_is_gone_when_its_last_connection_is_forgotten(
         // A round through the flow table takes 16 s.
         let began = Instant::now();
         while state(lab, "10.0.0.12") != "-" {
-            assert!(began.elapsed() < Duration::from_secs(60), "it has no connections any more");
+            assert!(began.elapsed() < Duration::from_secs(120), "it has no connections any more");
             std::thread::sleep(Duration::from_millis(200));
         }
     });
@@ -253,7 +260,7 @@ fn weights_at_run_time_move_no_connection() {
 fn a_backend_that_returns_starts_slowly() {
     lab("change::a_backend_that_returns_starts_slowly", &["--backends", "2"], &[], |lab| {
         let control = lab.path("lb.sock");
-        let words = ["-C", &control, "--neighbor-interval", "1", "--slow-start", "4", VIP4, BACKENDS[0], BACKENDS[1]];
+        let words = ["-C", &control, "--neighbor-interval", "1", "--slow-start", "12", VIP4, BACKENDS[0], BACKENDS[1]];
         let balancer = lab.balancer(&words, 2);
         let share = || lab.server("lb.sock", "10.0.0.12", "share").parse::<f64>().expect("a number");
         let whole = share();

@@ -47,7 +47,7 @@ pub fn missing() -> Option<&'static str> {
 
 fn attempt(driver: &str) -> Option<String> {
     // What it says of a wrong word, or of a fault of its own, is for the tests to find.
-    let segment = "scripts/lab up --backends 1 && exec scripts/lab exec lb timeout 2 \"$@\"";
+    let segment = "scripts/lab up --backends 1 && exec scripts/lab exec lb timeout 5 \"$@\"";
     let output = script("sandbox")
         .args(["sh", "-c", segment, "sh", PEN_DSR, "-i", "eth0", "--driver", driver, VIP4, BACKENDS[0]])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

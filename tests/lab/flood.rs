@@ -8,16 +8,19 @@ use etherparse::PacketBuilder;
 use pnet::datalink::{self, Channel};
 
 use crate::driver;
-use crate::harness::{BACKENDS, Lab, VIP4, lab, number_after};
+use crate::harness::{BACKENDS, Lab, VIP4, lab, number_after, wait_to_see};
 use crate::load::{Load, PORT, serve};
 
 const SYNS: u32 = 300_000;
+/// A slow machine may stop at fewer, when so much time has passed.
+const ENOUGH: Duration = Duration::from_secs(60);
+const LEAST: u32 = 100_000;
 /// A second, at most.
 const RATE: f64 = 40_000.0;
 /// Frames that are on their way through the balancer, at most.
 const ON_THE_WAY: i64 = 512;
-/// If none of those leaves for so long, they are lost.
-const WAIT: Duration = Duration::from_secs(1);
+/// If none of those leaves for so long, they are lost. Longer than the balancer may get no processor.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// What eth0 of the network of the process `pid` has received and sent, frames.
 fn carried(pid: i32) -> (i64, i64) {
@@ -64,8 +67,9 @@ impl Pace {
 }
 
 /// Sends `count` SYNs from random addresses and ports out of the client's eth0, at `RATE` or as fast as `balancer` passes
-/// them on: what happens when it loses frames, of the flood and of all others, is another matter. How long it took.
-fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Duration> {
+/// them on: what happens when it loses frames, of the flood and of all others, is another matter. How many they were in the
+/// end, and how long it took.
+fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<(u32, Duration)> {
     lab.inside("client", move || {
         let interface = datalink::interfaces().into_iter().find(|i| i.name == "eth0").expect("eth0");
         let Ok(Channel::Ethernet(mut sender, _)) = datalink::channel(&interface, datalink::Config::default()) else {
@@ -80,6 +84,9 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
         let mut frame = Vec::new();
         let mut pace = Pace::new(balancer);
         for number in 0..count {
+            if number >= LEAST && began.elapsed() > ENOUGH {
+                return (number, began.elapsed());
+            }
             // 11.0.0.0 to 126.255.255.255: no route leads there, so that no backend's answer goes anywhere.
             let [_, b, c, d] = random().to_be_bytes();
             let source = Ipv4Addr::new(11 + (random() % 116) as u8, b, c, d);
@@ -99,7 +106,7 @@ fn flood(lab: &Lab, count: u32, balancer: i32) -> std::thread::JoinHandle<Durati
                 pace.wait(number);
             }
         }
-        began.elapsed()
+        (count, began.elapsed())
     })
 }
 
@@ -121,21 +128,22 @@ fn a_flood_of_syns_evicts_nobody() {
         let load = Load::start(lab, VIP4, 200);
         lab.ctl("lb.sock", "server 10.0.0.11 weight 20");
         load.everybody_is_served();
-        assert_eq!(counted(lab, "total"), 200);
+        // What the kernel alone has seen (driver xdp), pen-dsr is told of from time to time.
+        wait_to_see("all flows to be known", || counted(lab, "total"), |total| *total == 200);
         let lost = || ["evicted", "full"].map(|name| counted(lab, name));
         let seen = || number_after(&balancer.statistics(), "VIP 10.0.0.100:");
         let (received, lost_before, served_by) = (seen(), lost(), load.backends());
 
         load.mark();
-        let took = flood(lab, SYNS, balancer.pid()).join().expect("the flood ends");
+        let (syns, took) = flood(lab, SYNS, balancer.pid()).join().expect("the flood ends");
         load.everybody_is_served();
         let (received, displaced) = (seen() - received, counted(lab, "displaced"));
-        println!("{SYNS} SYNs in {} ms; the balancer saw {received} frames for the VIP meanwhile", took.as_millis());
+        println!("{syns} SYNs in {} ms; the balancer saw {received} frames for the VIP meanwhile", took.as_millis());
         println!("{displaced} half-open flows pushed each other out; {}", load.pause());
-        assert!(received > u64::from(SYNS / 2), "the flood has reached the balancer: {received}");
+        assert!(received > u64::from(syns / 2), "the flood has reached the balancer: {received}");
         // The kernel does not tell what its maps have pushed out.
         let tells = driver::asked().is_some_and(|driver| driver != "xdp");
-        assert!(!tells || displaced > u64::from(SYNS / 4), "it was more than the table has room for: {displaced}");
+        assert!(!tells || displaced > u64::from(syns / 4), "it was more than the table has room for: {displaced}");
         assert!(load.broken().is_empty(), "{:?}", load.broken());
         assert_eq!((load.living(), load.backends()), (200, served_by));
         assert_eq!(lost(), lost_before, "no flow that lives was evicted, none found no room");

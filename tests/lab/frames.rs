@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use etherparse::{PacketBuilder, SlicedPacket, VlanId};
 use pnet::datalink::{self, Channel};
 
-use crate::harness::{BACKENDS, Lab, VIP4, lab, skipped_for_want_of_users};
+use crate::harness::{BACKENDS, Lab, PATIENCE, VIP4, lab, skipped_for_want_of_users};
 
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const BALANCER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -96,7 +95,7 @@ fn parts_of_a_datagram_reach_one_backend_with_the_port_in_the_hash() {
             let mut answers = Vec::new();
             for _ in 0..40 {
                 let socket = UdpSocket::bind("10.0.0.1:0").expect("a socket");
-                socket.set_read_timeout(Some(Duration::from_secs(3))).expect("a timeout");
+                socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
                 socket.send_to(&[7; 3000], vip).expect("a datagram sent");
                 let mut answer = [0; 64];
                 let length = socket.recv(&mut answer).expect("an answer");

@@ -19,7 +19,7 @@ pub const CLIENTS: [u8; 8] = [1, 3, 4, 5, 6, 7, 8, 9];
 pub const BACKENDS: [&str; 3] = ["10.0.0.11", "10.0.0.12", "10.0.0.13"];
 
 /// Nothing in the lab takes this long, unless it does not work.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs `body` on a segment made with `options` (see scripts/lab). `needs` are the commands that it uses.
 pub fn lab(name: &str, options: &[&str], needs: &[&str], body: impl FnOnce(&Lab)) {
@@ -73,9 +73,20 @@ impl Lab {
         self.start_nginx(host, big, "$remote_addr $request_uri", "", "listen 80; listen [::]:80;")
     }
 
-    /// Who answers an HTTP request from `source` to `url`; what curl says when nobody does.
+    /// Who answers an HTTP request from `source` to `url`; what curl says when nobody does. It is asked again, as frames are
+    /// that are lost, but given up in time to look several times.
     pub fn curl(&self, source: &str, url: &str) -> Result<String, String> {
-        let words = ["curl", "-sS", "-g", "-m", "12", "--interface", source, url];
+        self.curl_within(Duration::from_secs(12), source, url)
+    }
+
+    /// The same, for whom one look has to do.
+    pub fn curl_once(&self, source: &str, url: &str) -> Result<String, String> {
+        self.curl_within(PATIENCE, source, url)
+    }
+
+    fn curl_within(&self, patience: Duration, source: &str, url: &str) -> Result<String, String> {
+        let seconds = patience.as_secs().to_string();
+        let words = ["curl", "-sS", "-g", "-m", &seconds, "--interface", source, url];
         let (status, output) = self.try_run("client", &words);
         if status.success() { Ok(output.trim().to_owned()) } else { Err(output) }
     }
@@ -99,14 +110,17 @@ impl Lab {
 impl Process {
     /// The balancer's statistics, as it prints them on USR1.
     pub fn statistics(&self) -> String {
+        const LINE: &str = "lost by the port";
         let before = self.output().len();
-        self.signal(Signal::SIGUSR1);
-        self.wait_for("statistics", |log| {
-            let new = log.get(before..).unwrap_or_default();
-            new.contains("lost by the port") && new.matches("of the slots").count() > 0 && new.ends_with('\n')
-        });
-        thread::sleep(Duration::from_millis(50));
-        self.output().split_off(before)
+        // When it prints the second ones, it has printed all of the first.
+        for times in 1..=2 {
+            self.signal(Signal::SIGUSR1);
+            self.wait_for("statistics", |log| log.get(before..).unwrap_or_default().matches(LINE).count() >= times);
+        }
+        let mut both = self.output().split_off(before);
+        let second = both.match_indices(LINE).nth(1).map_or(both.len(), |(at, _)| at);
+        both.truncate(second);
+        both
     }
 }
 

@@ -111,7 +111,6 @@ fn what_is_pinned_serves_all_while_the_process_is_dead() {
             println!("{what}: {} exchanges, {}; {new}", loads[0].echoes() + loads[1].echoes(), loads[0].pause());
             assert!(new.failed.is_empty(), "{what}: {:?}", new.failed);
             loads.iter().for_each(Load::mark);
-            new.served
         };
         living("before");
 
@@ -123,7 +122,8 @@ fn what_is_pinned_serves_all_while_the_process_is_dead() {
             assert!(is_attached(lab), "{signal}: the program is still there");
             assert!(!lab.try_ctl("lb.sock", "mode").0.success(), "{signal}: and the process is not");
             std::thread::sleep(AWAY);
-            assert!(living(&format!("{signal}, while it is away")) > 20);
+            wait_until("clients that come while it is away", || arrivals.served() > 20);
+            living(&format!("{signal}, while it is away"));
             // Some that come while it is away stay; these have to find out first where the VIPs are.
             lab.run("client", &["ip", "neigh", "flush", "all"]);
             loads.iter().for_each(|load| load.more(10));

@@ -21,10 +21,13 @@ use crate::harness::{CLIENTS, Lab, wait_until};
 pub const PORT: u16 = 7000;
 /// Between two messages of a connection.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A message that is not answered within this breaks its connection.
-const GIVE_UP: Duration = Duration::from_secs(10);
+/// A message that is not answered within this breaks its connection. Longer than TCP pauses after an outage of twenty seconds,
+/// and less than [`PATIENCE`](crate::harness::PATIENCE).
+const GIVE_UP: Duration = Duration::from_secs(60);
+/// While so many have no echo, no more are sent: a socket has room for some seconds' only.
+const UNANSWERED: usize = 20;
 /// A connection that is not open within this is tried anew.
-const OPENING: Duration = Duration::from_secs(5);
+const OPENING: Duration = GIVE_UP;
 /// Between a connection's end and its next attempt.
 const RETRY: Duration = Duration::from_millis(300);
 /// Number of the connection, then the sequence number.
@@ -428,6 +431,10 @@ impl Ledger {
                 Phase::Opening(_, since) if now - *since > OPENING => {
                     connection.end(Some(now));
                     self.refused += 1;
+                }
+                Phase::Open(_) if connection.next_message <= now && connection.sent.len() >= UNANSWERED => {
+                    connection.next_message += INTERVAL;
+                    connection.skip_to(now);
                 }
                 Phase::Open(stream) if connection.next_message <= now => {
                     let mut request = Vec::with_capacity(REQUEST);

@@ -19,7 +19,7 @@ use crate::{roles, system};
 /// The program that is tested.
 pub const PEN_DSR: &str = env!("CARGO_BIN_EXE_pen-dsr");
 /// Nothing here takes this long, unless it does not work. The machine may be an emulated one.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 static TURN: Mutex<()> = Mutex::new(());
 

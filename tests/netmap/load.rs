@@ -136,7 +136,7 @@ impl Load {
             } else {
                 ends[to[0]].wait(Duration::from_millis(if to.len() > 1 { 1 } else { 20 }));
             }
-            if progress.elapsed() > PATIENCE / 2 {
+            if progress.elapsed() > PATIENCE {
                 let missing: Vec<usize> = (0..sent as usize).filter(|&n| !seen[n]).take(20).collect();
                 panic!("{arrived} of {sent} frames have arrived; missing are {missing:?}...");
             }

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 const ROLE: &str = "PEN_DSR_NETMAP_ROLE";
 /// Before each line of a role's, so that it is told from the test runner's.
 const MARK: &str = "> ";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// The words that call this program in the role `words`, for the test `name`.
 pub fn cast(command: &mut Command, name: &str, words: &[&str]) {

@@ -24,7 +24,7 @@ pub const FAR: &str = "far";
 /// The MTU of a wire that carries any frame whole.
 pub const ANY: usize = 65535;
 /// Nothing here takes this long, unless it does not work.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(45);
 /// Who asks for a VIP behind each row's frame: the answer comes when all is done that the frame has caused.
 const MARKER: MacBytes = [0x02, 0, 0, 0, 0xaa, 0xaa];
 /// The shortest frame that a packet socket sends: an Ethernet header.

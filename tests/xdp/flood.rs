@@ -57,6 +57,7 @@ fn flood(name: &str, frames: usize, beats: bool) {
         golden::rows().into_iter().filter(|row| (14..=1500).contains(&row.frame.len())).collect();
     let mut random = Random::new(1, u64::from(beats));
     let (mut in_kernel, mut sent) = (0_u64, 0_u64);
+    bench.beats = beats;
     if !beats {
         std::thread::sleep(A_SILENCE);
     }
@@ -67,9 +68,6 @@ fn flood(name: &str, frames: usize, beats: bool) {
             let now = Instant::now();
             bench.engine.advance(now);
             alone.advance(now);
-            if beats {
-                bench.beat();
-            }
         }
         let (is, by_program) = bench.show(&frame);
         let must = Bench::ask(&mut alone, &frame);

@@ -32,6 +32,8 @@ pub struct Bench {
     pub engine: Engine,
     station: Station,
     lists: Lists,
+    /// Does the process say before each frame that it is there? Where one frame takes its time, another would find nobody.
+    pub beats: bool,
 }
 
 impl Bench {
@@ -51,7 +53,7 @@ impl Bench {
         let mut engine = Engine::new(station, Arc::clone(&tables), SEED, memory, counters, Instant::now());
         engine.flows().keep_elsewhere(Box::new(program.flows().expect("descriptors")));
         program.beat();
-        let mut bench = Bench { program, engine, station, lists: Lists::default() };
+        let mut bench = Bench { program, engine, station, lists: Lists::default(), beats: true };
         bench.install(tables);
         Some(bench)
     }
@@ -79,6 +81,9 @@ impl Bench {
     pub fn show(&mut self, frame: &[u8]) -> (Outcome, bool) {
         if (SHORTEST..=LONGEST).contains(&frame.len()) {
             let before = self.program.totals();
+            if self.beats {
+                self.beat();
+            }
             let (action, out) = self.program.test_run(frame).expect("a test run");
             let after = self.program.totals();
             assert_eq!(after.frames(), before.frames() + 1, "each frame is counted once");

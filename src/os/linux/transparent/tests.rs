@@ -141,7 +141,7 @@ fn an_answer_to_a_clients_address_comes_back() {
                 "ip link set lo up; ip link set v1 up && ip address add 10.9.0.7/24 dev v1 && ip route add default via 10.9.0.1"
             ));
             let socket = UdpSocket::bind((Ipv4Addr::new(10, 9, 0, 7), 53)).unwrap();
-            socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(45))).unwrap();
             ready.send(nix::unistd::gettid()).unwrap();
             let mut buffer = [0; 64];
             let (n, from) = socket.recv_from(&mut buffer).unwrap();
@@ -160,7 +160,7 @@ fn an_answer_to_a_clients_address_comes_back() {
         bind_foreign(&socket, client).unwrap();
         let socket = UdpSocket::from(socket);
         socket.connect("10.9.0.7:53").unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(45))).unwrap();
         socket.send(b"hello").unwrap();
         let mut buffer = [0; 64];
         assert_eq!(socket.recv(&mut buffer).unwrap(), 5);
