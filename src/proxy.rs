@@ -19,6 +19,7 @@
 pub mod access;
 pub mod check;
 mod core;
+mod counted;
 pub mod datagram;
 mod event_loop;
 mod flow;

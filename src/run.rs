@@ -337,7 +337,8 @@ impl<L: Fn() -> Result<Loaded, Failure> + Clone + Send + 'static> Loop<L> {
             Err(failure) => error!("NOT RELOADED, the old configuration still serves: {failure}"),
         }
         if let Some(asked) = asked {
-            let _ = asked.send(outcome.map(|difference| execute::difference(&difference)));
+            let proxy = self.balancer.proxy();
+            let _ = asked.send(outcome.and_then(|difference| execute::reloaded(&difference, proxy.map(Proxy::plan))));
         }
     }
 }

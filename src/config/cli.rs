@@ -117,7 +117,7 @@ pub struct BalanceArgs {
     /// Slots of the table: a prime, some hundred times the number of backends [default: 65537]
     #[arg(long, value_name = "PRIME", value_parser = table_size, global = true)]
     pub table_size: Option<TableSize>,
-    /// Serves when no other backend is in service
+    /// Serves when no other backend is in service; of the proxy HOST:PORT|/PATH
     #[arg(short = 'e', long = "emergency", value_name = "HOST[@MAC]", global = true)]
     pub emergency: Option<String>,
     /// How backends are asked whether they serve: link (ARP and ND alone), icmp, tcp[:PORT], http[:PORT][/PATH],

@@ -257,7 +257,12 @@ fn sources(balance: &Balance) -> impl Iterator<Item = IpAddr> {
 
 /// Do the ports and what is said of them go together?
 fn ports(process: &Process) -> Result<(), Problem> {
-    let Some(front) = &process.interface else { return Ok(()) };
+    let Some(front) = &process.interface else {
+        return process.out.as_ref().map_or(Ok(()), |back| {
+            let what = "is the backends' port where the clients' is the interface (-i): name that, too, or leave this out; a command is given with -O";
+            Err(Problem::new("out", format!("{back} {what}")))
+        });
+    };
     if let Driver::Only(driven) = process.driver
         && driven != Driven::Netmap
         && let Some(port) = process.each_port().find(|port| matches!(port, PortName::Netmap(_)))

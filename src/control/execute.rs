@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use crate::counters::Counters;
 use crate::director::{Duty, Standing};
 use crate::explain;
 use crate::failure::{Failure, Sysexit};
+use crate::proxy::plan::{Listener, Plan};
 use crate::stats;
 
 /// What becomes of a request.
@@ -83,10 +85,30 @@ pub fn edited(said: &str, changes: &[String]) -> Answer {
     Answer::new(format!("{said}\n"), json!({ "said": said, "changes": changes }))
 }
 
-/// What a reload has changed, as an answer.
-pub fn difference(lines: &[String]) -> Answer {
-    let text = if lines.is_empty() { "nothing has changed\n".to_owned() } else { joined(lines) };
-    Answer::new(text, json!({ "changes": lines }))
+/// What a reload has changed, as an answer; with what has become of certificates, which are read again each time.
+///
+/// # Errors
+/// `Config` where one is not what it should be: all else has been taken in.
+pub fn reloaded(changes: &[String], plan: Option<&Arc<Plan>>) -> Reply {
+    let kept = plan.map_or(&[][..], |plan| &plan.kept);
+    if let Some(failure) = kept.iter().find(|failure| failure.code == Sysexit::Config) {
+        let what = format!(
+            "reloaded, with {} changes, but for certificates, of which those from before still count: {failure}",
+            changes.len()
+        );
+        return Err(Failure::new(Sysexit::Config, what));
+    }
+    // Another user than the one who has started may not read them; that is no fault of the file's.
+    let mut notes: Vec<String> =
+        kept.iter().map(|failure| format!("the certificates from before still count: {failure}")).collect();
+    notes.dedup();
+    let by_tls = |listener: &Arc<Listener>| listener.tls.is_some() || listener.backend_tls.is_some();
+    if kept.is_empty() && plan.is_some_and(|plan| plan.listeners.iter().any(by_tls)) {
+        notes.push("certificates have been read again".to_owned());
+    }
+    let mut text = if changes.is_empty() { "nothing has changed\n".to_owned() } else { joined(changes) };
+    text += &joined(&notes);
+    Ok(Answer::new(text, json!({ "changes": changes, "notes": notes })))
 }
 
 fn perform(balancer: &mut Balancer, act: &Act) -> Reply {

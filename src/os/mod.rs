@@ -119,7 +119,8 @@ pub use datagrams::{DATAGRAM_ROOM, Datagrams, Local, MOST_DATAGRAMS, tell_local}
 pub use interface::Interface;
 pub use mapping::map_file;
 pub use process::{
-    Boot, Pidfile, boot, change_root, daemonize, end_on_broken_pipe, give, raise_file_limit, random_key, user,
+    Boot, Pidfile, boot, change_root, daemonize, end_on_broken_pipe, file_limit, give, raise_file_limit, random_key,
+    user,
 };
 pub use rights::{MOST_RIGHTS, receive_rights, send_rights};
 pub use setup::{MacFilter, Purpose, Setup};

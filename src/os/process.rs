@@ -126,6 +126,12 @@ pub fn raise_file_limit() -> std::io::Result<u64> {
     Ok(hard as _)
 }
 
+/// How many descriptors the process may have now (getrlimit(2), RLIMIT_NOFILE): each is less than that.
+pub fn file_limit() -> std::os::fd::RawFd {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(std::os::fd::RawFd::MAX, |(soft, _)| soft.try_into().unwrap_or(i32::MAX))
+}
+
 /// Makes `root` the root of all paths (chroot(2)); what is open stays open.
 ///
 /// # Errors

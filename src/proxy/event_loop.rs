@@ -1,10 +1,10 @@
 //! One event loop: accepts, and carries its sessions' bytes, in one thread. A connection stays in the loop that accepted it.
 
+mod accepting;
 mod session;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -14,21 +14,18 @@ use slab::Slab;
 use socket2::Socket;
 use tracing::error;
 
+use accepting::Accepting;
 pub(super) use session::Session;
 
-use super::access::End;
-use super::core::{Birth, Core, Peer};
-use super::greeting::Greeting;
+use super::core::{Birth, Core};
 use super::http_session::Http;
 use super::listening::{self, Listening};
 use super::orders::Order;
-use super::plan::{Listener, Plan};
-use super::select::Why;
-use super::shared::{Admitted, Shared, Trouble};
+use super::plan::Plan;
+use super::shared::Shared;
 use super::stream::{Owner, Side, Stream};
 use super::token::{self, Whose};
 use super::wheel::{Entry, TICK, Tick, ticks};
-use crate::os;
 
 /// Events that are taken in at a time.
 const EVENTS: usize = 1024;
@@ -38,9 +35,6 @@ const CROWD: usize = 3;
 const ROUNDS: usize = 4;
 /// Ticks between two looks at connections that wait.
 const SWEEP: Tick = 10;
-/// How long accepting pauses when there is no descriptor left.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// A session and its place on the wheel.
 struct Place {
     serial: u64,
@@ -58,8 +52,7 @@ pub(super) struct EventLoop {
     sessions: Slab<Place>,
     serial: u64,
     orders: Receiver<Order>,
-    /// Until when nothing is accepted.
-    paused: Option<Instant>,
+    accepting: Accepting,
     stopped: bool,
     /// When connections to servers that wait were last looked at.
     swept: Tick,
@@ -81,7 +74,7 @@ impl EventLoop {
             sessions,
             serial: 0,
             orders,
-            paused: None,
+            accepting: Accepting::new(),
             stopped: false,
             swept: 0,
             reuse: 0,
@@ -211,7 +204,7 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let waiting = self.listeners.iter().any(|(_, listening)| listening.ready);
-        let accept = match self.paused {
+        let accept = match self.accepting.paused {
             Some(until) => Some(until.saturating_duration_since(self.core.now)),
             None => waiting.then_some(Duration::ZERO),
         };
@@ -286,77 +279,6 @@ impl EventLoop {
         place.session = Some(session);
     }
 
-    /// Accepts what waits, a batch of each listener.
-    fn accept_all(&mut self) {
-        if self.paused.is_some_and(|until| self.core.now < until) {
-            return;
-        }
-        self.paused = None;
-        for key in 0..self.listeners.capacity() {
-            if self.listeners.get(key).is_some_and(|listening| listening.ready) {
-                self.accept(key);
-            }
-        }
-    }
-
-    fn accept(&mut self, key: usize) {
-        let batch = self.listeners[key].listener.settings.limits.accept_batch;
-        for _ in 0..batch {
-            let listening = &mut self.listeners[key];
-            match os::accept(&listening.socket) {
-                Ok((socket, address)) => {
-                    let listener = Arc::clone(&listening.listener);
-                    let peer = Peer { address: address.as_socket(), local: None };
-                    self.begin(listener, socket, peer);
-                }
-                Err(e) => match e.kind() {
-                    io::ErrorKind::WouldBlock => {
-                        listening.ready = false;
-                        return;
-                    }
-                    // Of a connection that is gone already.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => {
-                        // No descriptor, or no memory: those that wait, wait.
-                        self.paused = Some(self.core.now + PAUSE);
-                        self.core.shared.totals.pauses.fetch_add(1, Relaxed);
-                        self.core.shared.tell(Trouble::Short(format!("no connection can be accepted: {e}")));
-                        return;
-                    }
-                },
-            }
-        }
-    }
-
-    /// A client has connected.
-    fn begin(&mut self, listener: Arc<Listener>, socket: Socket, peer: Peer) {
-        let totals = &self.core.shared.totals;
-        totals.accepted.fetch_add(1, Relaxed);
-        let Some(admitted) = Admitted::new(&self.core.shared.connections, listener.settings.limits.connections) else {
-            totals.refused.fetch_add(1, Relaxed);
-            self.core.record_unserved(&listener, &peer, self.core.now, End::Refused(Why::Full));
-            super::refusal::turn_away(&socket, &listener, Why::Full);
-            return;
-        };
-        let stream = |owner| {
-            let mut stream = Stream::new(socket, owner, listener.is_unix());
-            stream.writable = true;
-            if listener.joins_acks() {
-                stream.acks_with_answer();
-            }
-            stream
-        };
-        let (key, client) = match self.seat(stream) {
-            Ok(seated) => seated,
-            Err(e) => {
-                self.core.shared.tell(Trouble::Short(format!("no connection can be accepted: {e}")));
-                return;
-            }
-        };
-        let after = Greeting::begin(&mut self.core, key, listener, (client, peer), admitted);
-        self.put_back(key, after);
-    }
-
     fn take_orders(&mut self) {
         while let Ok(order) = self.orders.try_recv() {
             match order {
@@ -384,19 +306,6 @@ impl EventLoop {
             self.close_listener(key);
         }
         listening::add(&mut self.listeners, plan, sockets, &self.core.registry, &self.core.shared);
-    }
-
-    /// Those that wait there have been promised to be served.
-    fn close_listener(&mut self, key: usize) {
-        self.core.now = Instant::now();
-        for _ in 0..64 {
-            self.listeners[key].ready = true;
-            self.accept(key);
-            if !self.listeners[key].ready || self.paused.is_some() {
-                break;
-            }
-        }
-        self.listeners.remove(key);
     }
 
     fn drain(&mut self) {

@@ -39,6 +39,8 @@ pub(super) struct H2 {
     written: usize,
     events: Vec<H2Event>,
     began: Instant,
+    /// There has been a request.
+    asked: bool,
     last: Tick,
     /// When those that still send what has been refused are told to stop.
     lingers: Option<Tick>,
@@ -73,6 +75,7 @@ impl H2 {
             written: 0,
             events: Vec::new(),
             began: core.now,
+            asked: false,
             last: core.tick,
             lingers: None,
             going: false,
@@ -111,8 +114,9 @@ impl H2 {
             self.connection.let_go();
             return self.go_on(core);
         }
-        let idle = self.listener.settings.timeouts.idle;
-        if idle.is_zero() || core.tick < self.last + ticks(idle) {
+        let timeouts = &self.listener.settings.timeouts;
+        let late = !self.asked && core.now >= self.began + timeouts.request;
+        if !late && (timeouts.idle.is_zero() || core.tick < self.last + ticks(timeouts.idle)) {
             core.keep_alive(&self.listener, self.began, [self.client]);
             return Some(Session::H2(self));
         }
@@ -121,9 +125,11 @@ impl H2 {
     }
 
     pub(super) fn deadline(&self, core: &Core) -> Tick {
-        let idle = self.listener.settings.timeouts.idle;
+        let timeouts = &self.listener.settings.timeouts;
+        let idle = timeouts.idle;
+        let late = if self.asked { Tick::MAX / 2 } else { core.wheel.tick(self.began + timeouts.request) + 1 };
         let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
-        limit.min(core.keep_alive_due([self.client])).min(self.lingers.unwrap_or(Tick::MAX / 2))
+        limit.min(late).min(core.keep_alive_due([self.client])).min(self.lingers.unwrap_or(Tick::MAX / 2))
     }
 
     /// The time for connections to end by themselves is over.
@@ -209,6 +215,7 @@ impl H2 {
         for event in std::mem::take(&mut self.events) {
             match event {
                 H2Event::Request(id) => {
+                    self.asked = true;
                     let memory = Rc::new(RefCell::new(Memory::default()));
                     core.births.push(Birth {
                         listener: Arc::clone(&self.listener),

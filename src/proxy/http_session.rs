@@ -21,6 +21,7 @@ use upstream::Upstream;
 
 use super::access;
 use super::core::{Core, Peer};
+use super::counted::Counted;
 use super::event_loop::Session;
 use super::http::{Exchange, Refusal};
 use super::plan::Listener;
@@ -73,6 +74,7 @@ pub(super) struct Http {
     /// When something last moved.
     last: Tick,
     log: end::Log,
+    counted: Counted,
     /// The session whose connection carries this one's request.
     parent: Option<usize>,
     _admitted: Option<Admitted>,
@@ -117,6 +119,7 @@ impl Http {
             began: core.now,
             last: core.tick,
             log: end::Log::default(),
+            counted: Counted::begin(core),
             parent,
             _admitted: admitted,
         });
@@ -128,6 +131,9 @@ impl Http {
         self.last = core.tick;
         let connected = side != Some(Side::Server) || self.connecting(core);
         let after = if connected { self.carry(core) } else { After::Waits };
+        if self.counted.is_due(core) {
+            self.count(core);
+        }
         self.conclude(core, after)
     }
 

@@ -152,8 +152,17 @@ fn unix(path: &Path, listener: &Listener) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Is there something at a path that is no socket?
+fn is_occupied(address: &Address) -> bool {
+    let Address::Unix(path) = address else { return false };
+    fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket())
+}
+
 fn refused(listener: &Listener, error: &io::Error) -> Failure {
     let (code, remedy) = match error.kind() {
+        io::ErrorKind::AddrInUse if is_occupied(&listener.config.address) => {
+            (Sysexit::CantCreat, "something else that is no socket is there; remove it, or name another path")
+        }
         io::ErrorKind::AddrInUse => (Sysexit::Unavailable, "another program has it; stop that one, or name another"),
         io::ErrorKind::AddrNotAvailable => {
             (Sysexit::Unavailable, "it is no address of this host; name one that is, or 0.0.0.0 or [::] for all")

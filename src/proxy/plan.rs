@@ -36,6 +36,8 @@ pub struct Plan {
     pub servers: Vec<Arc<Server>>,
     /// What is the same for all listeners.
     pub settings: Arc<ProxyConfig>,
+    /// Why files were not read anew, of which what they held before still counts.
+    pub kept: Vec<Failure>,
 }
 
 /// A listener, and whom its clients can be sent to.
@@ -204,6 +206,7 @@ impl Plan {
         let all = balance.backends.iter().chain(&balance.emergency).chain(&proxy.abuse);
         let servers: Vec<Arc<Server>> = all.map(|backend| server(&backend.name)).collect();
         let mut listeners: Vec<Arc<Listener>> = Vec::new();
+        let mut failures = Vec::new();
         let known = previous.and_then(|plan| plan.listeners.first()).map(|listener| Arc::clone(&listener.selector));
         for listen in &proxy.listeners {
             let mut target = |backend: &BackendConfig| Target::new(backend, server(&backend.name), listen, &acl);
@@ -233,7 +236,12 @@ impl Plan {
                         (Some(before), false) => Some(before),
                         (before, _) => {
                             let loaded = acceptors.entry(listen.setting()).or_default().load(tls, http);
-                            Some(kept(loaded.map(|loaded| (loaded.config, loaded.remarks)), before, remarks)?)
+                            Some(kept(
+                                loaded.map(|loaded| (loaded.config, loaded.remarks)),
+                                before,
+                                remarks,
+                                &mut failures,
+                            )?)
                         }
                     }
                 }
@@ -248,7 +256,12 @@ impl Plan {
                         (Some(before), false) => Some(before),
                         (before, _) => {
                             let loaded = Connector::load(tls, http);
-                            Some(kept(loaded.map(|loaded| (loaded.connector, loaded.remarks)), before, remarks)?)
+                            Some(kept(
+                                loaded.map(|loaded| (loaded.connector, loaded.remarks)),
+                                before,
+                                remarks,
+                                &mut failures,
+                            )?)
                         }
                     }
                 }
@@ -275,7 +288,7 @@ impl Plan {
                 longest: Longest::default(),
             }));
         }
-        Ok(Plan { listeners, servers, settings })
+        Ok(Plan { listeners, servers, settings, kept: failures })
     }
 
     /// The listener at `address`, by the same protocol as `like`.
@@ -300,6 +313,7 @@ fn kept<T>(
     loaded: Result<(T, Vec<String>), Failure>,
     before: Option<T>,
     remarks: &mut Vec<String>,
+    failures: &mut Vec<Failure>,
 ) -> Result<T, Failure> {
     match (loaded, before) {
         (Ok((new, said)), _) => {
@@ -308,6 +322,7 @@ fn kept<T>(
         }
         (Err(failure), Some(before)) => {
             remarks.push(format!("the certificates from before still count: {failure}"));
+            failures.push(failure);
             Ok(before)
         }
         (Err(failure), None) => Err(failure),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::access::{self, Recorder};
 use super::core::{Core, Peer, Started};
+use super::counted::Counted;
 use super::flow::{Flow, Progress, Stage};
 use super::plan::{Listener, Target};
 use super::select::{Tried, Why};
@@ -69,6 +70,7 @@ pub(super) struct Relay {
     up: Flow,
     down: Flow,
     engaged: Option<Engaged>,
+    counted: Counted,
     began: Instant,
     connected: Option<Duration>,
     /// When something last moved.
@@ -106,6 +108,7 @@ impl Relay {
             up: Flow::new(),
             down: Flow::new(),
             engaged: Some(engaged),
+            counted: Counted::begin(core),
             began: core.now,
             connected: None,
             last: core.tick,
@@ -143,6 +146,7 @@ impl Relay {
             up: Flow::new(),
             down: Flow::new(),
             engaged: Some(engaged),
+            counted: Counted::begin(core),
             began: core.now,
             connected: Some(Duration::ZERO),
             last: core.tick,
@@ -178,6 +182,9 @@ impl Relay {
             }
         }
         let fate = self.carry(core);
+        if fate == Fate::Lives && self.counted.is_due(core) {
+            self.count(core);
+        }
         if fate == Fate::Lives && core.streams[self.server].owes_ack {
             self.acknowledge(core, side);
         }
@@ -205,7 +212,8 @@ impl Relay {
             Phase::Relaying => {
                 let idle = self.listener.settings.timeouts.idle;
                 let limit = if idle.is_zero() { Tick::MAX / 2 } else { self.last + ticks(idle) };
-                limit.min(core.keep_alive_due([self.client, self.server]))
+                let count = self.counted.due((self.up.bytes, self.down.bytes));
+                limit.min(count).min(core.keep_alive_due([self.client, self.server]))
             }
         }
     }
@@ -225,6 +233,7 @@ impl Relay {
                     return self.end(core);
                 }
                 core.keep_alive(&self.listener, self.began, [self.client, self.server]);
+                self.count(core);
                 Fate::Lives
             }
         }
@@ -377,13 +386,16 @@ impl Relay {
         }
         core.close(self.client);
         core.close(self.server);
-        if let Some(engaged) = &self.engaged {
-            engaged.server().sent.fetch_add(self.up.bytes, Relaxed);
-            engaged.server().received.fetch_add(self.down.bytes, Relaxed);
-        }
+        self.count(core);
         self.record(core);
         core.leaving.extend(self.engaged.take());
         Fate::Over
+    }
+
+    fn count(&mut self, core: &Core) {
+        if let Some(engaged) = &self.engaged {
+            self.counted.count(core, engaged.server(), (self.up.bytes, self.down.bytes));
+        }
     }
 
     fn record(&self, core: &mut Core) {

@@ -141,27 +141,25 @@ fn without_descriptors_left_clients_wait_and_are_served_when_there_are_some_agai
     wait_until("the want of descriptors", || !status(&program, "accepting paused 0 times"));
     for mut client in &waiting {
         client.set_nonblocking(true).unwrap();
-        let _ = client.write_all(b"x");
+        client.write_all(b"x").unwrap();
     }
-    // What was accepted is served, or was refused; the others wait.
+    // What was accepted is served; the others wait.
     let mut served = Vec::new();
     wait_until("some to be served", || {
         served.extend(waiting.extract_if(.., |client| matches!(client.read(&mut [0]), Ok(1))));
         served.len() >= 10
     });
     println!("{} served, {} waiting", served.len(), waiting.len());
-    // Nobody is forgotten.
-    let mut turns = served.len();
+    // Nobody is forgotten. The last two may have got descriptors that are to be left.
+    served.truncate(served.len() - 2);
     for mut client in waiting {
         // Who has been served makes room.
         drop(served.pop());
         client.set_nonblocking(false).unwrap();
-        let answered = client.read(&mut [0]).is_ok_and(|n| n == 1);
-        turns += usize::from(answered);
+        assert_eq!(client.read(&mut [0]).unwrap(), 1);
         served.insert(0, client);
     }
-    println!("{turns} served in the end");
-    assert!(turns > DESCRIPTORS as usize / 2, "no more were served than there is room for at a time: {turns}");
+    assert!(status(&program, " 0 turned away"));
     drop(served);
     wait_until("their end", || status(&program, "proxy: 0 connections of clients"));
     let client = connect(address);

@@ -215,27 +215,38 @@ fn servers(config: &Config, listener: &ListenConfig) -> Result<(), Problem> {
                 );
                 return Err(Problem::new(format!("{setting} {key}"), what));
             }
-            if *address == Address::Unix(PathBuf::from(name)) {
-                return Err(Problem::new(setting, format!("listener {address} would have itself as its server")));
-            }
-            continue;
-        }
-        let port = [listener.backend_port, backend.port, address.port()].into_iter().find(|&port| port != 0);
-        let Some(port) = port else {
+        } else if port_at(listener, backend).is_none() {
             let what = format!(
                 "listener {address}: there is no port to connect to backend {name:?}: write {name}:PORT, or say backend-port"
             );
             return Err(Problem::new(format!("{setting} backend-port"), what));
-        };
-        if let (Address::Ip(own), Some(to)) = (address, backend.address)
-            && own.port() == port
-            && listener.transport == TransportProtocol::Tcp
-            && (own.ip() == to || (own.ip().is_unspecified() && to.is_loopback()))
-        {
-            let what =
-                format!("listener {address} would have itself as its server, backend {name:?}: give that another port");
-            return Err(Problem::new(setting, what));
         }
     }
-    Ok(())
+    let (emergency, abuse) = (config.balance.emergency.iter(), config.proxy.abuse.iter());
+    let backends = served(config, listener).map(|backend| ("backend", backend));
+    let others = emergency.map(|one| ("the emergency server", one)).chain(abuse.map(|one| ("the abuse server", one)));
+    match backends.chain(others).find(|(_, server)| is_itself(listener, server)) {
+        Some((role, BackendConfig { name, .. })) => Err(Problem::new(
+            setting,
+            format!("listener {address} would have itself as its server, {role} {name:?}: give that another port"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The port that a listener connects to at this server.
+fn port_at(listener: &ListenConfig, server: &BackendConfig) -> Option<u16> {
+    [listener.backend_port, server.port, listener.address.port()].into_iter().find(|&port| port != 0)
+}
+
+/// Would what comes to the listener come to it again? One connection, or datagram, would take all there is.
+fn is_itself(listener: &ListenConfig, server: &BackendConfig) -> bool {
+    match (&listener.address, server.address) {
+        (Address::Unix(path), _) => server.path.as_ref().is_some_and(|server| server == path),
+        (Address::Ip(own), Some(to)) => {
+            port_at(listener, server) == Some(own.port())
+                && (own.ip() == to || (own.ip().is_unspecified() && to.is_loopback() && own.is_ipv4() == to.is_ipv4()))
+        }
+        (Address::Ip(_), None) => false,
+    }
 }

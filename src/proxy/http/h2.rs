@@ -31,7 +31,7 @@ use super::Limits;
 
 /// Unread input of which more is not asked for, bytes.
 const INPUT: usize = 64 * 1024;
-/// Requests that a client may reset before it has had as many responses. One that goes on so has servers work for nothing
+/// Requests that a client may reset before their responses begin, and before it has had as many others. One that goes on so has servers work for nothing
 /// (CVE-2023-44487).
 const RESETS: u32 = 100;
 /// Bodies that come at a time with wide windows.
@@ -241,8 +241,9 @@ impl H2Connection {
             if stream.is_over() && !stream.is_answered() {
                 events.push(H2Event::Reset(stream.id));
             }
-            self.answered += u32::from(stream.is_answered());
-            self.reset += u32::from(stream.is_lost());
+            // Who has seen the head of a response may have had enough of it.
+            self.answered += u32::from(stream.is_answered() || (stream.is_lost() && stream.is_begun()));
+            self.reset += u32::from(stream.is_lost() && !stream.is_begun());
         }
         self.linger(context);
         let before = self.streams.len();

@@ -9,6 +9,7 @@ use std::time::Instant;
 use rustc_hash::FxBuildHasher;
 
 use super::super::core::{Core, Started};
+use super::super::counted::Counted;
 use super::super::plan::{Listener, Target};
 use super::super::queue::{Admission, Place};
 use super::super::select::{Tried, Why};
@@ -429,21 +430,25 @@ impl Http {
         }
     }
 
+    pub(super) fn count(&mut self, core: &Core) {
+        if let Some(engaged) = self.upstream.engaged().filter(|_| self.upstream.is_connected()) {
+            self.counted.count(core, engaged.server(), (self.log.received, self.log.sent));
+        }
+    }
+
     /// The server's connection, with what went over it counted.
-    fn part(&mut self) -> Option<(usize, Engaged)> {
+    fn part(&mut self, core: &Core) -> Option<(usize, Engaged)> {
         if !self.upstream.is_connected() {
             return None;
         }
-        let (stream, engaged) = self.upstream.give_up()?;
-        engaged.server().sent.fetch_add(self.log.received, Relaxed);
-        engaged.server().received.fetch_add(self.log.sent, Relaxed);
-        (self.log.received, self.log.sent) = (0, 0);
-        Some((stream, engaged))
+        self.count(core);
+        (self.log.received, self.log.sent, self.counted) = (0, 0, Counted::begin(core));
+        self.upstream.give_up()
     }
 
     /// The request has its response: its connection waits for another one, or is closed.
     pub(super) fn release(&mut self, core: &mut Core, reuse: bool) {
-        let Some((stream, engaged)) = self.part() else { return };
+        let Some((stream, engaged)) = self.part(core) else { return };
         let own = self.listener.config.transparent || self.listener.config.send_proxy.is_some();
         let id = engaged.server().id;
         // Who has said more, or has closed, is of no use. And what is wanted elsewhere is left to those there.
@@ -463,7 +468,7 @@ impl Http {
     /// The request is sent again, over a new connection.
     pub(super) fn retry(&mut self, core: &mut Core) -> Result<(), Refused> {
         // The server has closed it already: its place is free for the new one.
-        if let Some((stream, _)) = self.part() {
+        if let Some((stream, _)) = self.part(core) {
             core.close(stream);
         }
         self.server_ended = false;

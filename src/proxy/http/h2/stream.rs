@@ -129,6 +129,11 @@ impl Stream {
         self.state == State::Lost
     }
 
+    /// Has the head of the response been sent?
+    pub(super) fn is_begun(&self) -> bool {
+        self.send.is_some()
+    }
+
     /// Was the response complete?
     pub(super) fn is_answered(&self) -> bool {
         self.state == State::Answered

@@ -290,6 +290,24 @@ fn a_client_that_gives_up_is_told_of() {
 }
 
 #[test]
+fn who_gives_up_downloads_is_served_on_and_who_gives_up_requests_only_is_not() {
+    for begun in [true, false] {
+        let mut pair = Pair::new(H2Settings::default());
+        for number in 0..=RESETS {
+            let mut stream = pair.send(get("/"), true);
+            pair.run();
+            if begun {
+                pair.answer(number * 2 + 1, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nabc");
+                pair.run();
+            }
+            stream.send.send_reset(Reason::CANCEL);
+            pair.run();
+        }
+        assert_eq!(pair.server.is_closed(), !begun, "begun: {begun}");
+    }
+}
+
+#[test]
 fn draining_lets_requests_end() {
     let mut pair = Pair::new(H2Settings::default());
     let mut stream = pair.send(get("/"), true);
