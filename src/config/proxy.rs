@@ -93,7 +93,8 @@ pub struct ProxyTimeouts {
     pub request: Duration,
     /// While a response of HTTP has not begun, nothing may move for so long; zero: no other limit than `idle`.
     pub response: Duration,
-    /// The same, when the client has ended its side (RFC 9112 section 9.6) and may have gone; zero: no other limit.
+    /// The same for a server's silence, before its response or within it, when the client has ended its side (RFC 9112
+    /// section 9.6) and may have gone; zero: no other limit.
     pub client_fin: Duration,
     /// How long a server that could not be connected to is left out (`-b`).
     pub blacklist: Duration,

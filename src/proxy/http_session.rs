@@ -8,6 +8,7 @@ mod answering;
 mod asking;
 mod buffer;
 mod end;
+mod silence;
 mod upstream;
 
 use std::io;
@@ -193,42 +194,12 @@ impl Http {
             }
             return self.refuse(core, Refusal::new(408, "the request did not come in time"));
         }
-        let (silence, gone) = self.silence(core);
+        let (silence, whose) = self.silence(core);
         if !silence.is_zero() && core.tick >= self.last + ticks(silence) {
-            if gone {
-                self.log.end = access::End::ClientReset;
-                return After::Over;
-            }
-            self.log.end = access::End::Idle;
-            if self.exchange.is_idle() && self.to_client.is_empty() {
-                self.take_leave(core);
-                return After::Over;
-            }
-            if !self.exchange.is_idle() && self.exchange.can_refuse() {
-                return self.refuse(core, Refusal::new(504, "the server did not answer in time"));
-            }
-            self.reset_client(core);
-            return After::Over;
+            return self.end_silence(core, whose);
         }
         core.keep_alive(&self.listener, self.began, self.streams());
         After::Waits
-    }
-
-    /// How long nothing may move, zero: for ever; and does it end because the client seems to have gone? That one which
-    /// ends its side may still be there cannot be seen before a response is sent to it.
-    fn silence(&self, core: &Core) -> (Duration, bool) {
-        let timeouts = &self.listener.settings.timeouts;
-        let shorter = |a: Duration, b: Duration| if a.is_zero() || (!b.is_zero() && b < a) { b } else { a };
-        if self.exchange.is_idle() || !self.exchange.can_refuse() || !self.upstream.is_connected() {
-            return (timeouts.idle, false);
-        }
-        let usual = shorter(timeouts.idle, timeouts.response);
-        // A request in memory has its end, and stays.
-        if self.parent.is_some() || !core.streams[self.client].has_ended() {
-            return (usual, false);
-        }
-        let silence = shorter(usual, timeouts.client_fin);
-        (silence, silence != usual)
     }
 
     /// Nothing is under way: closing the connection is no loss, and TLS is told that. There is room for it.

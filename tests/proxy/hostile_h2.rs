@@ -158,3 +158,31 @@ fn floods_of_frames_take_bounded_memory_and_nobody_elses_time() {
         assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.len() > 1 << 20, "{what}");
     }
 }
+
+#[test]
+fn who_never_asks_for_anything_is_not_kept() {
+    let (backend, _) = serve(|_| {});
+    let scratch = Scratch::new("hostile");
+    let (tls, made) = certificate(&scratch.0);
+    let address = free_address();
+    let more = format!("mode = \"http\"\n{tls}[proxy.timeouts]\nrequest = 5\nidle = 600\n");
+    let _program =
+        Program::start(&scratch, &format!("{}{}", server("be", backend), listen(address.to_string(), &more)));
+    let mut config = trusting(&made);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    let unfinished = [PREFACE, &frame(HEADERS, END_STREAM, 1, GET)].concat();
+    let said: [&[u8]; 4] = [b"", &PREFACE[..12], PREFACE, &unfinished];
+    let clients = said.map(|said| {
+        let mut client = connect(address, &config);
+        client.write_all(said).unwrap();
+        client
+    });
+    for (client, said) in clients.into_iter().zip(said) {
+        // By then, there is an end; how is another matter.
+        let mut rest = Vec::new();
+        let outcome = { client }.read_to_end(&mut rest);
+        let waits = outcome.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        assert!(!waits, "still there after {} bytes", said.len());
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test may stop at the first surprise
 
 mod access;
+mod certificates;
 mod crowd;
 mod datagrams;
 mod ends;

@@ -55,6 +55,23 @@ fn each_direction_ends_by_itself_and_bulk_is_whole() {
 }
 
 #[test]
+fn bytes_are_counted_while_the_connection_stays() {
+    let (server, _) = serve(|mut stream| {
+        let mut bytes = [0; 5];
+        stream.read_exact(&mut bytes).unwrap();
+        stream.write_all(&pattern(1000, 1)).unwrap();
+        let _ = stream.read(&mut bytes);
+    });
+    let proxy = start(&config(&[server]));
+    let mut client = proxy.connect();
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 1000]).unwrap();
+    let server = &proxy.proxy.plan().servers[0];
+    let count = || [&server.sent, &server.received].map(|bytes| bytes.load(std::sync::atomic::Ordering::Relaxed));
+    wait_to_see("both ways", count, |bytes| *bytes == [5, 1000]);
+}
+
+#[test]
 fn a_server_that_refuses_is_passed_over_and_left_out() {
     let (server, count) = serve(|mut stream| stream.write_all(b"here").unwrap());
     let mut config = config(&[free_address(), server]);

@@ -70,6 +70,18 @@ fn one_that_has_a_request_and_is_silent_for_too_long_is_given_up_and_the_client_
 }
 
 #[test]
+fn a_client_that_stops_in_the_midst_of_its_request_is_to_blame_itself() {
+    let scratch = Scratch::new("silent");
+    let (servers, _go_on, _events) = hesitant();
+    let (_program, address) = program(&scratch, servers, "", "response = 1\nidle = 600\n");
+    let mut client = TcpStream::connect(address).unwrap();
+    patient(&client);
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").unwrap();
+    let answer = answer(client);
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[test]
 fn a_client_that_has_ended_its_side_gets_its_response_within_its_time() {
     let scratch = Scratch::new("silent");
     let (servers, go_on, events) = hesitant();
@@ -95,4 +107,28 @@ fn the_place_of_a_client_that_has_gone_is_given_to_the_next_although_its_server_
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     drop(go_on);
     assert_eq!(events.recv_timeout(PATIENCE), Ok("ended"));
+}
+
+#[test]
+fn the_place_of_a_client_that_has_gone_from_a_stream_of_events_is_given_to_the_next() {
+    let first = Mutex::new(true);
+    let (servers, _) = serve(move |mut stream| {
+        let mut request = [0; 4000];
+        let _ = stream.read(&mut request);
+        if std::mem::take(&mut *first.lock().unwrap()) {
+            // Its head, and nothing more, until the proxy ends it.
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+            stream.set_read_timeout(None).unwrap();
+            let _ = stream.read(&mut request);
+        } else {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let scratch = Scratch::new("silent");
+    let (_program, address) = program(&scratch, servers, "hard = 1", "client-fin = 1\nconnect = 300\n");
+    let mut gone = ask(address);
+    assert!(gone.read(&mut [0; 1]).is_ok_and(|length| length == 1), "its head");
+    gone.shutdown(Shutdown::Write).unwrap();
+    let answer = answer(ask(address));
+    assert!(answer.ends_with("ok"), "{answer}");
 }

@@ -238,7 +238,7 @@ fn what_is_not_known_is_said_to_be_unknown() {
     };
     assert_eq!(written(ProxyHeader::V1, None, source), b"PROXY UNKNOWN\r\n");
     assert_eq!(written(ProxyHeader::V1, source, None), b"PROXY TCP4 192.0.2.7 0.0.0.0 40000 0\r\n");
-    assert_eq!(written(ProxyHeader::V2, None, None), binary(0x21, 0x00, &[]));
+    assert_eq!(written(ProxyHeader::V2, None, None), binary(0x20, 0x00, &[]));
     let mut local = Vec::new();
     write_local(ProxyHeader::V2, &mut local);
     assert_eq!(local, binary(0x20, 0x00, &[]));

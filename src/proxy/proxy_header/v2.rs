@@ -120,7 +120,8 @@ fn crc32c(parts: &[&[u8]]) -> u32 {
 
 pub(super) fn write(pair: Option<Pair>, out: &mut Vec<u8>) {
     match pair {
-        None => fixed(PROXY, UNSPECIFIED, 0, out),
+        // Some take a PROXY without addresses for an error.
+        None => write_local(out),
         Some(Pair::V4([(from, from_port), (to, to_port)])) => {
             fixed(PROXY, TCP4, 12, out);
             out.extend([from, to].map(|address: Ipv4Addr| address.octets()).concat());
