@@ -115,7 +115,8 @@ pub struct Prepared {
 pub fn rehearse(config: &Config) -> Result<Vec<String>, Failure> {
     let mut remarks = Vec::new();
     let server = &mut |name: &str| Arc::new(server::Server::new(0, name, Instant::now()));
-    Plan::new(config, (None, true), server, &mut Acceptors::new(), &mut remarks)?;
+    let plan = Plan::new(config, (None, true), server, &mut Acceptors::new(), &mut remarks)?;
+    remarks.extend(supervise::compare_with_host(&plan)?);
     Ok(each_once(remarks))
 }
 
@@ -139,6 +140,8 @@ impl Proxy {
         let mut remarks = Vec::new();
         remarks.extend(supervise::make_room(config));
         let plan = Plan::new(config, (None, true), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
+        remarks.extend(supervise::compare_with_host(&plan)?);
+        supervise::may_check(config, &plan)?;
         let threads = match config.proxy.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
@@ -219,6 +222,7 @@ impl Proxy {
             &mut acceptors,
             &mut remarks,
         )?;
+        remarks.extend(supervise::compare_with_host(&plan)?);
         let is_new = |&place: &usize| self.plan.listener(&plan.listeners[place].config).is_none();
         let new: Vec<usize> = (0..plan.listeners.len()).filter(is_new).collect();
         let sockets = listen::open(&plan, &new, self.loops.len(), None)?;

@@ -141,6 +141,11 @@ impl Command {
         match self {
             Command::Configure(Edit::Include(_) | Edit::Log(Some(_))) | Command::Query(Query::Write(Some(_))) => true,
             Command::Configure(Edit::Proxy(edit)) => edit.touches_files(),
+            // Clients would be given what a Unix socket of this machine leads to.
+            Command::Configure(Edit::Add(server) | Edit::Emergency(Some(server))) => server.path.is_some(),
+            Command::Configure(Edit::Server { changes, .. }) => {
+                changes.iter().any(|change| matches!(change, Change::Address(server) if server.path.is_some()))
+            }
             _ => false,
         }
     }

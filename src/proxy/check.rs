@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 use crate::config::proxy::Address;
 use crate::health::{Change, Policy, Reason, State, Streak};
 use crate::probe::Check;
+pub use echo::permitted;
 use watch::Watch;
 
 /// A server that is to be checked.

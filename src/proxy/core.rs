@@ -343,7 +343,8 @@ impl Core {
         let server = &target.server;
         server.failed.fetch_add(1, Relaxed);
         if is_own_fault(error) {
-            self.shared.tell(Trouble::Short(error.to_string()));
+            let what = format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name);
+            self.shared.tell(Trouble::Short(what));
             return;
         }
         self.shared.leave_out(server, listener.settings.timeouts.blacklist, error, self.now);

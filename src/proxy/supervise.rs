@@ -1,17 +1,18 @@
 //! What the main thread does for the running proxy: says what went wrong, takes in who is well, keeps the access log, and
 //! hands the listeners over to a successor.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
+use nix::sys::socket::SockaddrStorage;
 use socket2::Socket;
 use tracing::{info, warn};
 
 use super::Proxy;
-use super::check::{Checked, Checker};
+use super::check::{self, Checked, Checker};
 use super::handover::{self, Named, Offer, Place, Taken, TakenOver};
 use super::orders::Order;
 use super::plan::Plan;
@@ -67,6 +68,55 @@ pub(super) fn make_room(config: &Config) -> Option<String> {
             config.proxy.limits.connections
         )
     })
+}
+
+/// Looks at `plan` as this host is: addresses that are its own, and such that are not but should be.
+///
+/// # Errors
+/// `Config` for a listener at every address that has itself as its server by one of those: one client would take all
+/// descriptors.
+pub(super) fn compare_with_host(plan: &Plan) -> Result<Vec<String>, Failure> {
+    // Without a list nothing can be said.
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Ok(Vec::new()) };
+    let own: Vec<IpAddr> = interfaces.filter_map(|one| address_of(one.address.as_ref()?)).collect();
+    let mut remarks = Vec::new();
+    for listener in &plan.listeners {
+        let setting = listener.config.setting();
+        if let Address::Ip(at) = listener.config.address
+            && at.ip().is_unspecified()
+        {
+            let is_itself =
+                |to: &SocketAddr| to.port() == at.port() && to.is_ipv4() == at.is_ipv4() && own.contains(&to.ip());
+            if let Some(to) = listener.all_targets().filter_map(|target| target.address.as_socket()).find(is_itself) {
+                let what = format!(
+                    "{setting} would have itself as its server, {to}, which is an address of this host: give one of them another port"
+                );
+                return Err(Failure::new(Sysexit::Config, what));
+            }
+        }
+        for source in listener.config.source.iter().filter(|source| !source.is_loopback() && !own.contains(source)) {
+            let what = "it is no address of this host, as long as that is so no server can be connected to";
+            remarks.push(format!("{setting}: source {source}: {what}"));
+        }
+    }
+    Ok(remarks)
+}
+
+/// May servers be checked as `config` says?
+///
+/// # Errors
+/// `NoPerm`: they would all count as down.
+pub(super) fn may_check(config: &Config, plan: &Plan) -> Result<(), Failure> {
+    if config.balance.health.check != Check::Icmp || !config.balance.vips.is_empty() {
+        return Ok(());
+    }
+    let servers = plan.listeners.iter().flat_map(|listener| listener.all_targets());
+    servers.filter_map(|target| target.address.as_socket()).try_for_each(|to| check::permitted(to.is_ipv4()))
+}
+
+fn address_of(storage: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
 }
 
 /// What is missing for answers of servers to come back to transparent listeners.

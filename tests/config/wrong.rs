@@ -283,6 +283,7 @@ fn a_wrong_command_line_is_refused_with_the_remedy() {
         ("8080 127.0.0.1:8080", 64, "itself as its server"),
         ("/run/l /run/l", 64, "itself as its server"),
         ("-U 8080 127.0.0.1:8080", 64, "itself as its server"),
+        ("-C /run/ctl 8080 /run/ctl", 64, "give commands to this program"),
         ("-e 127.0.0.1 8080 127.0.0.1:8081", 64, "itself as its server, the emergency server \"127.0.0.1\""),
         ("-B 127.0.0.1:8080 8080 127.0.0.1:8081", 64, "itself as its server, the abuse server"),
         ("/run/l 10.0.0.11", 64, "10.0.0.11:PORT"),

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use pen_dsr::config::Config;
 use pen_dsr::config::proxy::{Forwarded, Mode};
@@ -156,6 +157,66 @@ fn a_large_body_goes_both_ways_whole() {
     let mut back = vec![0; LENGTH];
     reader.read_exact(&mut back).unwrap();
     assert!(back == sent);
+}
+
+/// A server that takes chunked requests, and says each again as a chunked response, cut at `cut` of it.
+fn chunked_echo(cut: usize) -> SocketAddr {
+    let (address, _) = serve(move |mut stream| {
+        let mut request = Vec::new();
+        let mut buffer = [0; 65536];
+        while !request.ends_with(b"\r\n0\r\nX-T: y\r\n\r\n") {
+            match stream.read(&mut buffer) {
+                Ok(length) if length > 0 => request.extend_from_slice(&buffer[..length]),
+                _ => return,
+            }
+        }
+        let body = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        let response = [&head[..], &request[body..]].concat();
+        in_two(&mut stream, &response, cut);
+    });
+    address
+}
+
+/// Sends `bytes` in two parts, so that the first is most often read alone.
+fn in_two(stream: &mut TcpStream, bytes: &[u8], cut: usize) {
+    let cut = cut.min(bytes.len());
+    let _ = stream.write_all(&bytes[..cut]);
+    std::thread::sleep(Duration::from_millis(10));
+    let _ = stream.write_all(&bytes[cut..]);
+}
+
+#[test]
+fn chunked_messages_arrive_wherever_they_are_cut() {
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let body = b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-T: y\r\n\r\n";
+    let request = [&head[..], body].concat();
+    for cut in 1..request.len() {
+        let proxy = start(&http_config(&[chunked_echo(cut)]));
+        let mut client = proxy.connect();
+        in_two(&mut client, &request, cut);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.ends_with(body), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_large_body_in_small_chunks_arrives_whole() {
+    let chunks = (1..20_000_usize).map(|n| format!("{:x}\r\n{}\r\n", n % 300 + 1, "x".repeat(n % 300 + 1)));
+    let body = chunks.collect::<String>() + "0\r\nX-T: y\r\n\r\n";
+    let proxy = start(&http_config(&[chunked_echo(1000)]));
+    let mut client = proxy.connect();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let mut reader = client.try_clone().unwrap();
+    let answer = std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        reader.read_to_end(&mut answer).map(|_| answer)
+    });
+    client.write_all(head).unwrap();
+    client.write_all(body.as_bytes()).unwrap();
+    let answer = answer.join().unwrap().unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK") && answer.ends_with(body.as_bytes()));
 }
 
 #[test]

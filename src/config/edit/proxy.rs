@@ -101,7 +101,11 @@ impl ProxyEdit {
 
     /// Does it name files of the machine?
     pub fn touches_files(&self) -> bool {
-        matches!(self, ProxyEdit::Tls(edit) if !matches!(edit, TlsEdit::Ciphers(_) | TlsEdit::Sessions(_)))
+        match self {
+            ProxyEdit::Tls(edit) => !matches!(edit, TlsEdit::Ciphers(_) | TlsEdit::Sessions(_)),
+            ProxyEdit::Abuse(server) => server.as_ref().is_some_and(|server| server.path.is_some()),
+            _ => false,
+        }
     }
 
     pub(super) fn apply(&self, proxy: &mut ProxyConfig) -> Result<String, Failure> {

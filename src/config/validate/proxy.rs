@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::super::origin::Problem;
 use super::super::proxy::{Address, ListenConfig, LogTarget, Mode, ProxyConfig, TransportProtocol};
-use super::super::{BackendConfig, Config, limits};
+use super::super::{BackendConfig, Config, ControlAddress, limits};
 
 /// The files that the proxy makes, with the settings that say so.
 pub(super) fn files(proxy: &ProxyConfig) -> impl Iterator<Item = (&'static str, &PathBuf)> {
@@ -225,13 +225,33 @@ fn servers(config: &Config, listener: &ListenConfig) -> Result<(), Problem> {
     let (emergency, abuse) = (config.balance.emergency.iter(), config.proxy.abuse.iter());
     let backends = served(config, listener).map(|backend| ("backend", backend));
     let others = emergency.map(|one| ("the emergency server", one)).chain(abuse.map(|one| ("the abuse server", one)));
-    match backends.chain(others).find(|(_, server)| is_itself(listener, server)) {
-        Some((role, BackendConfig { name, .. })) => Err(Problem::new(
-            setting,
-            format!("listener {address} would have itself as its server, {role} {name:?}: give that another port"),
-        )),
-        None => Ok(()),
+    for (role, server) in backends.chain(others) {
+        let name = &server.name;
+        let why = if is_itself(listener, server) {
+            "would have itself as its server"
+        } else if takes_commands(config, listener, server) {
+            "would let its clients give commands to this program"
+        } else {
+            continue;
+        };
+        let remedy = if server.path.is_some() { "name another socket" } else { "give that another port" };
+        return Err(Problem::new(setting, format!("listener {address} {why}, {role} {name:?}: {remedy}")));
     }
+    Ok(())
+}
+
+/// Is the server where this program takes commands, or hands its sockets over?
+fn takes_commands(config: &Config, listener: &ListenConfig, server: &BackendConfig) -> bool {
+    let handover = config.proxy.handover.iter().any(|path| server.path.as_ref() == Some(path));
+    handover
+        || config.process.control.iter().any(|control| match control {
+            ControlAddress::Unix(path) => server.path.as_ref() == Some(path),
+            ControlAddress::Tcp(at) => {
+                let host =
+                    server.address.is_some_and(|to| to == at.ip() || (at.ip().is_unspecified() && to.is_loopback()));
+                host && port_at(listener, server) == Some(at.port())
+            }
+        })
 }
 
 /// The port that a listener connects to at this server.

@@ -425,6 +425,12 @@ fn what_touches_files_is_known() {
         ("no log", false),
         ("servers", false),
         ("add be3", false),
+        ("add /run/x", true),
+        ("emergency /run/x", true),
+        ("abuse /run/x", true),
+        ("abuse be3:80", false),
+        ("server 0 weight 2 address /run/x", true),
+        ("server 0 address be3", false),
     ] {
         assert_eq!(parse(line).touches_files(), touches, "{line}");
     }

@@ -8,11 +8,28 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::failure::{Failure, Sysexit};
 use crate::wire::checksum::Sum;
 
 /// What a payload begins with; the number follows.
 const MARK: &[u8; 8] = b"pen-dsr ";
 const HEADER: usize = 8;
+
+const REMEDY: &str =
+    "start as root or with CAP_NET_RAW, or check by tcp (Linux: or let the group have it, net.ipv4.ping_group_range)";
+
+/// May we ask servers of this family?
+///
+/// # Errors
+/// `NoPerm`: we may not. What else may go wrong is left to the time when it is asked.
+pub fn permitted(is_ipv4: bool) -> Result<(), Failure> {
+    match open(is_ipv4, None) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Failure::new(Sysexit::NoPerm, format!("check icmp: no socket for ICMP: {error}; {REMEDY}")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The sockets, and how they come to be had.
 #[derive(Default)]
@@ -37,9 +54,7 @@ impl Echoes {
             });
             let socket = socket.map_err(|error| {
                 let from = source.map_or(String::new(), |source| format!(" from {source}"));
-                format!(
-                    "no socket for ICMP{from}: {error}; start as root or with CAP_NET_RAW, or check by tcp (Linux: or let the group have it, net.ipv4.ping_group_range)"
-                )
+                format!("no socket for ICMP{from}: {error}; {REMEDY}")
             });
             self.sockets.push(Echo { is_ipv4: to.is_ipv4(), source, socket });
         }

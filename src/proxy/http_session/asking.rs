@@ -57,8 +57,11 @@ impl Http {
     /// Is there nothing that could be done with more bytes of the client's?
     pub(super) fn held_back(&self, limit: usize) -> bool {
         let connecting = !self.exchange.is_idle() && !self.upstream.is_connected();
-        // Not while its response is on the way; one more request may be waiting here.
-        connecting || self.from_client.len() > limit || (!self.from_client.is_empty() && !self.exchange.is_idle())
+        // What is kept is the next request, while the response to this one is on the way; or what the server has no room
+        // for. Else it is the beginning of a line, whose rest has to come.
+        let waits = self.exchange.is_asked() || !self.to_server.is_empty();
+        let kept = !self.from_client.is_empty() && !self.exchange.is_idle() && waits;
+        connecting || kept || self.from_client.len() > limit
     }
 
     pub(super) fn new_from_client(&mut self, core: &mut Core, bytes: &[u8]) -> Result<(), After> {
