@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use parking_lot::{Mutex, MutexGuard};
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Full};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{Layer, MakeWriter, layer};
@@ -21,6 +22,11 @@ use crate::config::{LogFormat, Process};
 use crate::failure::{Failure, Sysexit};
 
 const IDENTITY: &CStr = c"pen-dsr";
+/// Lines that wait to be written to standard error.
+const LINES: usize = 4096;
+
+/// Lines that have been lost.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
 
 /// The file that the log goes to, if it goes to one.
 static FILE: OnceLock<LogFile> = OnceLock::new();
@@ -31,7 +37,7 @@ static SET_LEVEL: OnceLock<Box<dyn Fn(LevelFilter) + Send + Sync>> = OnceLock::n
 ///
 /// # Errors
 /// The log file cannot be opened.
-pub fn start(process: &Process) -> Result<(), Failure> {
+pub fn start(process: &Process) -> Result<Log, Failure> {
     let layer = layer().with_target(false);
     if let Some(path) = &process.log_file {
         let file = LogFile::open(path)
@@ -43,9 +49,38 @@ pub fn start(process: &Process) -> Result<(), Failure> {
             install(layer.with_ansi(false).without_time().with_level(false).with_writer(syslog), process);
         }
     } else {
-        install(layer.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr), process);
+        let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(Unread { told: 0 });
+        let _ = LOST.set(writer.error_counter());
+        install(layer.with_ansi(io::stderr().is_terminal()).with_writer(writer), process);
+        return Ok(Log(Some(guard)));
     }
-    Ok(())
+    Ok(Log(None))
+}
+
+/// The log, until it is dropped: then what has been said is written, unless nobody reads it.
+#[must_use]
+pub struct Log(#[expect(dead_code, reason = "it works by being dropped")] Option<WorkerGuard>);
+
+/// Standard error, written to by a thread of its own: a reader that stands still does not hold up the program. What there
+/// is no room for is lost, and counted.
+struct Unread {
+    /// So many lost lines have been told of.
+    told: usize,
+}
+
+impl Write for Unread {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let lost = LOST.get().map_or(0, ErrorCounter::dropped_lines);
+        if lost > self.told {
+            writeln!(io::stderr(), "pen-dsr: {} lines of the log are lost, as nobody has read it", lost - self.told)?;
+            self.told = lost;
+        }
+        io::stderr().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Logs as much as `debug` says from now on: 0 information, 1 debug, 2 trace.

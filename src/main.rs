@@ -70,7 +70,7 @@ fn perform(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         None => {
             let loaded = config::load_with_remarks(cli, Lookup::Names)?;
-            logging::start(&loaded.config.process)?;
+            let _log = logging::start(&loaded.config.process)?;
             for remark in &loaded.remarks {
                 warn!("{remark}");
             }

@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         os::daemonize()?;
     }
     // There are threads from here on.
-    crate::logging::start(&Process { daemon: background, debug: arguments.debug, ..Process::default() })?;
+    let _log = crate::logging::start(&Process { daemon: background, debug: arguments.debug, ..Process::default() })?;
     let signals = signals()?;
     if let Some(pidfile) = &mut pidfile {
         pidfile.write()?;

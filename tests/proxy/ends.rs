@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::thread;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::harness::{free_address, patient, serve};
-use crate::program::{Program, by_tls, certificate, listen, server};
+use crate::harness::{PATIENCE, free_address, patient, serve};
+use crate::process::wait_until;
+use crate::program::{PEN_DSR, Program, by_tls, certificate, listen, server};
 use crate::scratch::Scratch;
 
 /// A server that answers each request with an empty response.
@@ -61,4 +65,29 @@ fn a_connection_between_two_requests_ends_in_order_when_it_was_idle_for_too_long
             scope.spawn(move || end(idle, encrypted));
         }
     });
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let scratch = Scratch::new("ends");
+    let control = scratch.0.join("ctl");
+    let address = free_address().to_string();
+    let mut program = Command::new(PEN_DSR)
+        .arg("-C")
+        .arg(&control)
+        .args(["-r", &address, "127.0.0.1:1"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("its control socket", || UnixStream::connect(&control).is_ok());
+    // Each is logged, and a pipe holds 64 KiB.
+    for _ in 0..1000 {
+        let mut stream = UnixStream::connect(&control).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"drain 0\n").unwrap();
+        assert!(stream.read(&mut [0; 100]).is_ok_and(|length| length > 0), "no answer");
+    }
+    kill(Pid::from_raw(program.id() as i32), Signal::SIGTERM).unwrap();
+    wait_until("its end", || program.try_wait().unwrap().is_some());
 }
