@@ -1,7 +1,7 @@
 //! How the program runs: what cannot change while it does.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -253,16 +253,19 @@ pub(crate) fn parse_socket_word(text: &str) -> Result<PathBuf, String> {
 impl FromStr for ControlAddress {
     type Err = String;
 
-    /// `/path/to/socket`, `ADDRESS:PORT`, `[ADDRESS]:PORT`.
+    /// `/path/to/socket`, `ADDRESS:PORT`, `[ADDRESS]:PORT`; `PORT` and `localhost:PORT` are 127.0.0.1's, as Pen's users
+    /// write them.
     fn from_str(text: &str) -> Result<ControlAddress, String> {
         if text.contains('/') {
             return parse_socket_path(text).map(ControlAddress::Unix);
         }
-        match text.parse::<SocketAddr>() {
+        let here = text.strip_prefix("localhost:").unwrap_or(text).parse::<u16>();
+        let here = here.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        match here.or_else(|_| text.parse::<SocketAddr>()) {
             Ok(address) if address.port() != 0 => Ok(ControlAddress::Tcp(address)),
             Ok(_) => Err(format!("{text:?} has no port that could be called: write ADDRESS:PORT, from 1 to 65535")),
             Err(_) => Err(format!(
-                "{text:?} is no place for commands: write the path of a Unix socket with a slash in it (/run/pen-dsr.sock), or ADDRESS:PORT (127.0.0.1:8888)"
+                "{text:?} is no place for commands: write the path of a Unix socket with a slash in it (/run/pen-dsr.sock), ADDRESS:PORT (127.0.0.1:8888), or a port of this machine's own address (8888)"
             )),
         }
     }
@@ -287,11 +290,16 @@ mod tests {
         for text in ["/run/pen-dsr.sock", "./x", "127.0.0.1:8888", "[fd00::2]:8888"] {
             assert_eq!(text.parse::<ControlAddress>().unwrap().to_string(), text);
         }
+        for here in ["8888", "localhost:8888"] {
+            assert_eq!(here.parse::<ControlAddress>().unwrap().to_string(), "127.0.0.1:8888");
+        }
         let long = format!("/{}", "x".repeat(LONGEST_PATH));
         for (bad, word) in [
-            ("8888", "127.0.0.1:8888"),
-            ("localhost:8888", "ADDRESS:PORT"),
+            ("lb.example:8888", "ADDRESS:PORT"),
+            ("localhost", "127.0.0.1:8888"),
             ("127.0.0.1:0", "1 to 65535"),
+            ("0", "1 to 65535"),
+            ("65536", "ADDRESS:PORT"),
             ("", "path"),
             ("/run/", "folder"),
             (&long, "too long"),

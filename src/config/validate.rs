@@ -236,7 +236,10 @@ fn health(balance: &Balance) -> Result<(), Problem> {
         }
         if balance.vips.is_empty() {
             // Ordinary sockets, which may be next to the servers.
-            continue;
+            match super::words::is_server(source) {
+                true => continue,
+                false => return problem("which is not the address of one host".to_owned()),
+            }
         }
         let servers = balance.backends.iter().chain(&balance.emergency);
         if let Some(backend) = servers.into_iter().find(|backend| backend.address == Some(source)) {

@@ -32,7 +32,7 @@ impl fmt::Display for Endpoint {
 }
 
 /// An address with an optional port: `10.0.0.1`, `10.0.0.1:80`, `fd00::1`, `[fd00::1]`, `[fd00::1]:80`.
-fn endpoint(word: &str) -> Option<Endpoint> {
+pub(super) fn endpoint(word: &str) -> Option<Endpoint> {
     if let Ok(address) = word.parse::<IpAddr>() {
         return Some(Endpoint { address, port: None });
     }
@@ -78,7 +78,7 @@ pub fn parse_client(word: &str) -> Result<Endpoint, Failure> {
 }
 
 /// Can `address` be a server's of the proxy? As [`is_host`], and this machine's own.
-fn is_server(address: IpAddr) -> bool {
+pub(super) fn is_server(address: IpAddr) -> bool {
     is_host(address) || address.is_loopback()
 }
 

@@ -114,6 +114,10 @@ fn proxy_alone() -> impl Strategy<Value = Config> {
                     .push(ListenConfig::new(Address::Ip(([127, 0, 0, 1], 7).into()), TransportProtocol::Tcp));
             }
             config.proxy = proxy;
+            // Checks of servers on this machine may come from an address of its own.
+            let near = config.balance.backends.len() % 2 == 0;
+            config.balance.health.source4 = near.then_some(Ipv4Addr::new(127, 0, 0, 2));
+            config.balance.health.source6 = near.then_some(Ipv6Addr::LOCALHOST);
             config
         })
     })

@@ -274,7 +274,8 @@ impl Reader<'_> {
         let jitter = self.number("health jitter", &table.jitter, limits::JITTER)?;
         for text in &table.source {
             let setting = "health source";
-            let address = self.parsed(setting, Some(text), words::parse_host_address)?;
+            // Whether one of this machine's own will do is known when it is known who checks.
+            let address = self.parsed(setting, Some(text), words::parse_server_address)?;
             let Some(address) = address else { continue };
             let health = &mut self.config.balance.health;
             let before = match address {
