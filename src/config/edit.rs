@@ -12,7 +12,8 @@ pub use proxy::{ProxyEdit, TlsEdit};
 
 use super::nearest::nearest;
 use super::{
-    BackendConfig, Balance, Config, Lookup, TarpitConfig, VipConfig, WhenEmpty, check, commands, limits, rule, words,
+    BackendConfig, Balance, Config, Lookup, TarpitConfig, VipConfig, WhenEmpty, check, commands, limits, process, rule,
+    words,
 };
 use crate::failure::Failure;
 use crate::lb::acl::{Acl, Rule};
@@ -86,13 +87,15 @@ impl fmt::Display for Which {
     }
 }
 
-/// A virtual address, as commands name it: without a port, all services of the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WhichVip {
-    /// The address.
-    pub address: IpAddr,
-    /// One port of it.
-    pub port: Option<u16>,
+/// A virtual address, or a listener of the proxy, as commands name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichVip {
+    /// By its address; without a port, all services of it.
+    At(words::Endpoint),
+    /// The proxy's listeners at a port of every address.
+    Port(u16),
+    /// The proxy's listener at a Unix socket.
+    Path(PathBuf),
 }
 
 /// What changes of a backend.
@@ -247,8 +250,8 @@ impl Edit {
                 balance.client_acl = *acl;
                 format!("client_acl: {}", list(*acl))
             }
-            Edit::ClientAcl { acl, vip: Some(which) } if proxy::at(proxy, *which).next().is_some() => {
-                proxy::at(proxy, *which).for_each(|listener| listener.client_acl = *acl);
+            Edit::ClientAcl { acl, vip: Some(which) } if proxy::at(proxy, which).next().is_some() => {
+                proxy::at(proxy, which).for_each(|listener| listener.client_acl = *acl);
                 // An address may be a virtual one, too.
                 balance.vips.iter_mut().filter(|vip| which.is(vip)).for_each(|vip| vip.client_acl = *acl);
                 format!("{which}: client_acl {}", list(*acl))
@@ -265,7 +268,7 @@ impl Edit {
                 )));
             }
             Edit::ClientAcl { acl, vip: Some(which) } => {
-                each(balance, *which, |vip| vip.client_acl = *acl)?;
+                each(balance, which, |vip| vip.client_acl = *acl)?;
                 format!("{which}: client_acl {}", list(*acl))
             }
             Edit::ControlAcl(acl) => {
@@ -364,7 +367,7 @@ impl Edit {
                 format!("when_empty: {what}")
             }
             Edit::WhenEmpty { what, vip: Some(which) } => {
-                each(balance, *which, |vip| vip.when_empty = *what)?;
+                each(balance, which, |vip| vip.when_empty = *what)?;
                 format!("{which}: when_empty {what}")
             }
             Edit::Debug(level) => {
@@ -435,14 +438,39 @@ impl Edit {
 }
 
 impl WhichVip {
+    /// Reads `ADDRESS`, `ADDRESS:PORT`, and the words by which listeners are made: `PORT`, `:PORT`, `*:PORT`, `/PATH`.
+    /// Names are not looked up.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn parse(word: &str) -> Result<WhichVip, String> {
+        if word.contains('/') {
+            return process::parse_socket_word(word).map(WhichVip::Path);
+        }
+        let digits = word.strip_prefix('*').filter(|rest| rest.starts_with(':')).unwrap_or(word);
+        match digits.strip_prefix(':').unwrap_or(digits).parse::<u16>() {
+            Ok(port) if port != 0 => Ok(WhichVip::Port(port)),
+            _ => words::endpoint(word)
+                .map(WhichVip::At)
+                .ok_or_else(|| format!("{word:?} is no virtual address, and no listener's port or path")),
+        }
+    }
+
     fn is(&self, vip: &VipConfig) -> bool {
-        vip.address == self.address && self.port.is_none_or(|port| vip.port == port)
+        match self {
+            WhichVip::At(own) => vip.address == own.address && own.port.is_none_or(|port| vip.port == port),
+            WhichVip::Port(_) | WhichVip::Path(_) => false,
+        }
     }
 }
 
 impl fmt::Display for WhichVip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        words::Endpoint { address: self.address, port: self.port }.fmt(f)
+        match self {
+            WhichVip::At(own) => own.fmt(f),
+            WhichVip::Port(port) => write!(f, "port {port}"),
+            WhichVip::Path(path) => path.display().fmt(f),
+        }
     }
 }
 
@@ -451,7 +479,7 @@ fn list(acl: Option<u8>) -> String {
 }
 
 /// Does `what` to the VIPs that `which` names.
-fn each(balance: &mut Balance, which: WhichVip, what: impl Fn(&mut VipConfig)) -> Result<(), Failure> {
+fn each(balance: &mut Balance, which: &WhichVip, what: impl Fn(&mut VipConfig)) -> Result<(), Failure> {
     let mut found = balance.vips.iter_mut().filter(|vip| which.is(vip)).peekable();
     if found.peek().is_none() {
         let known: Vec<String> = balance.vips.iter().take(8).map(ToString::to_string).collect();

@@ -411,15 +411,11 @@ impl<'a> Parser<'a> {
         parse_server_address(word).map_err(|e| self.wrong(&e))
     }
 
-    /// No word: every VIP. One: those of that address, and port if one is said.
+    /// No word: every VIP, and listener. One: those that it names.
     fn vip(&self, words: &[&str]) -> Result<Option<WhichVip>, Failure> {
         match words {
             [] => Ok(None),
-            [word] => {
-                let Endpoint { address, port } =
-                    parse_client(word).map_err(|_| self.wrong(&format!("{:?} is no virtual address", short(word))))?;
-                Ok(Some(WhichVip { address, port }))
-            }
+            [word] => WhichVip::parse(word).map(Some).map_err(|what| self.wrong(&what)),
             [_, word, ..] => Err(self.wrong(&format!("{:?} is too much", short(word)))),
         }
     }

@@ -246,11 +246,13 @@ fn of_tcp<'a>(
     Ok(proxy.listeners.iter_mut().filter(move |listener| is_tcp(listener)))
 }
 
-/// The listeners at an address.
-pub(super) fn at(proxy: &mut ProxyConfig, which: WhichVip) -> impl Iterator<Item = &mut ListenConfig> {
-    proxy.listeners.iter_mut().filter(move |listener| match listener.address {
-        Address::Ip(own) => own.ip() == which.address && which.port.is_none_or(|port| own.port() == port),
-        Address::Unix(_) => false,
+/// The listeners that `which` names.
+pub(super) fn at<'a>(proxy: &'a mut ProxyConfig, which: &'a WhichVip) -> impl Iterator<Item = &'a mut ListenConfig> {
+    proxy.listeners.iter_mut().filter(move |listener| match (&listener.address, which) {
+        (Address::Ip(own), WhichVip::At(at)) => own.ip() == at.address && at.port.is_none_or(|port| own.port() == port),
+        (Address::Ip(own), WhichVip::Port(port)) => own.ip().is_unspecified() && own.port() == *port,
+        (Address::Unix(own), WhichVip::Path(path)) => own == path,
+        _ => false,
     })
 }
 

@@ -91,7 +91,7 @@ pub(super) const COMMANDS: &[Usage] = &[
     ),
     does(
         "client_acl",
-        "client_acl [N [VIP[:port]]], or no client_acl [VIP[:port]]",
+        "client_acl [N [VIP[:port]|LISTENER]], or no client_acl [VIP[:port]|LISTENER]",
         "which list clients have to pass, of all or of one virtual address or listener",
     ),
     does(

@@ -282,12 +282,17 @@ fn every_command_is_understood_and_explained() {
 
 /// A proxy with two servers on this machine.
 fn of_proxy(commands: &[&str]) -> Result<(Config, String), Failure> {
+    at_listeners(&["127.0.0.1:8080"], "be1", commands)
+}
+
+/// The same of a proxy with these listeners, and another server.
+fn at_listeners(listeners: &[&str], server: &str, commands: &[&str]) -> Result<(Config, String), Failure> {
     use crate::config::proxy::{ListenConfig, TransportProtocol, parse_listener};
     let mut config = Config::default();
-    config.balance.backends = vec![parse_backend("be1").unwrap()];
-    config.proxy.listeners = parse_listener("127.0.0.1:8080", Lookup::Nothing)
-        .unwrap()
-        .into_iter()
+    config.balance.backends = vec![parse_backend(server).unwrap()];
+    config.proxy.listeners = listeners
+        .iter()
+        .flat_map(|word| parse_listener(word, Lookup::Nothing).unwrap())
         .map(|address| ListenConfig::new(address, TransportProtocol::Tcp))
         .collect();
     let mut last = (config, String::new());
@@ -409,6 +414,38 @@ fn what_cannot_be_of_the_proxy_is_refused_with_the_remedy() {
             Ok(_) => assert!(word.is_empty(), "{commands:?}"),
         }
     }
+}
+
+#[test]
+fn a_listener_is_named_by_the_word_that_made_it() {
+    const LISTENERS: &[&str] = &["8080", "127.0.0.1:8081", "/run/x.sock"];
+    let named =
+        |word: &str| at_listeners(LISTENERS, "10.0.0.11:80", &["acl 1 permit all", &format!("client_acl 1 {word}")]);
+    for (word, addresses) in [
+        ("8080", &["0.0.0.0:8080", "[::]:8080"][..]),
+        (":8080", &["0.0.0.0:8080", "[::]:8080"]),
+        ("*:8080", &["0.0.0.0:8080", "[::]:8080"]),
+        ("[::]:8080", &["[::]:8080"]),
+        ("127.0.0.1:8081", &["127.0.0.1:8081"]),
+        ("127.0.0.1", &["127.0.0.1:8081"]),
+        ("/run/x.sock", &["/run/x.sock"]),
+    ] {
+        let config = named(word).unwrap_or_else(|failure| panic!("{word}: {failure}")).0;
+        let listeners = config.proxy.listeners.iter().filter(|listener| listener.client_acl == Some(1));
+        assert_eq!(listeners.map(|listener| listener.address.to_string()).collect::<Vec<_>>(), addresses, "{word}");
+    }
+    for word in ["8081", "/run/y.sock", "10.0.0.100"] {
+        let said = named(word).unwrap_err().message;
+        assert!(
+            said.contains("no listener; these are: 0.0.0.0:8080, [::]:8080, 127.0.0.1:8081, /run/x.sock"),
+            "{said}"
+        );
+    }
+    for word in ["0", "65536", "*8080", "/run/", "lb.example:8080"] {
+        assert!(Command::parse(&format!("client_acl 1 {word}")).is_err(), "{word}");
+    }
+    let commands = ["acl 1 permit all", "client_acl 1 8080", "no client_acl :8080", "no acl 1"];
+    assert_eq!(at_listeners(LISTENERS, "10.0.0.11:80", &commands).unwrap().1, "acl 1: no rules");
 }
 
 #[test]
