@@ -72,9 +72,10 @@ pub fn load_words(cli: &Cli, words: &[String], lookup: Lookup) -> Result<Loaded,
     }
     let blame = |problem: Problem| notes.origins.blame(problem);
     config.complete().map_err(blame)?;
-    config.look_up(lookup).map_err(blame)?;
+    let of_names = config.look_up(lookup).map_err(blame)?;
     config.consistent().map_err(blame)?;
     let mut remarks = notes.remarks;
+    remarks.extend(of_names);
     remarks.extend(config.remarks());
     Ok(Loaded { config, remarks })
 }
