@@ -205,7 +205,11 @@ impl Balancer {
         let proxy = self.proxy.as_ref()?;
         proxy.drain();
         let (time, left) = (self.config.proxy.timeouts.drain, proxy.shared().connections());
-        info!("no more connections are accepted; {left} have up to {} s to end", time.as_secs());
+        let datagrams = match proxy.shared().datagrams.clients() {
+            0 => String::new(),
+            n => format!("; {n} clients with datagrams are not heard any more, only what their servers still answer"),
+        };
+        info!("no more connections are accepted; {left} have up to {} s to end{datagrams}", time.as_secs());
         Some(time)
     }
 

@@ -142,6 +142,7 @@ impl Proxy {
         let plan = Plan::new(config, (None, true), &mut |name| shared.server(name), &mut acceptors, &mut remarks)?;
         remarks.extend(supervise::compare_with_host(&plan)?);
         supervise::may_check(config, &plan)?;
+        plan.settle();
         let threads = match config.proxy.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
@@ -238,6 +239,7 @@ impl Proxy {
     /// Goes on with what was prepared; connections are kept.
     pub fn adopt(&mut self, prepared: Prepared, config: &Config) {
         self.plan = prepared.plan;
+        self.plan.settle();
         self.acceptors = prepared.acceptors;
         self.remarks.extend(prepared.remarks);
         if let Some(access) = prepared.access {

@@ -347,7 +347,7 @@ impl Core {
             self.shared.tell(Trouble::Short(what));
             return;
         }
-        self.shared.leave_out(server, listener.settings.timeouts.blacklist, error, self.now);
+        self.shared.leave_out(target, listener.settings.timeouts.blacklist, error, self.now);
     }
 }
 

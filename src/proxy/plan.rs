@@ -1,6 +1,7 @@
 //! The configuration as the event loops use it: one snapshot of listeners with their servers, replaced as a whole.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,8 @@ pub struct Target {
     pub server: Arc<Server>,
     /// Where.
     pub address: SockAddr,
+    /// What stands for the place that the configuration gives the server, of whichever listener.
+    pub(super) place: u64,
     /// The host: what its certificate is for.
     pub host: String,
     /// Which clients may be sent there.
@@ -108,8 +111,15 @@ impl Target {
         };
         let BackendConfig { soft, hard, weight, prio, .. } = *backend;
         let host = backend.host.clone().unwrap_or_else(|| backend.name.clone());
-        Ok(Target { server, address, host, acl: acls(backend.acl), soft, hard, weight, prio })
+        Ok(Target { server, address, place: place(backend), host, acl: acls(backend.acl), soft, hard, weight, prio })
     }
+}
+
+/// What stands for where `backend` is: equal for the same place, and never 0.
+fn place(backend: &BackendConfig) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (backend.address, backend.port, &backend.path).hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 impl Target {
@@ -297,6 +307,13 @@ impl Plan {
             listener.config.address == like.address && listener.config.transport == like.transport
         };
         self.listeners.iter().find(same)
+    }
+
+    /// This is what counts from now on: servers that were somewhere else before begin anew.
+    pub fn settle(&self) {
+        for target in self.listeners.iter().flat_map(|listener| listener.all_targets()) {
+            target.server.settle(target.place);
+        }
     }
 
     /// The tables are made anew: who is well has changed.

@@ -49,6 +49,10 @@ pub struct Server {
     wanted: AtomicU8,
     /// Until when it is left out, in milliseconds since `epoch`.
     blacklisted: AtomicU64,
+    /// Is it left out because it has failed, and not because somebody said so?
+    suspected: AtomicBool,
+    /// What stands for where it is; 0: that has not been said yet.
+    place: AtomicU64,
     /// Until when it is no news that it has failed, in milliseconds since `epoch`.
     known: AtomicU64,
     /// Its connections: those that serve clients in the lower half, those that are kept ready, each a [`KEPT`], in the
@@ -76,6 +80,8 @@ impl Server {
             healthy: AtomicBool::new(true),
             wanted: AtomicU8::new(Wanted::Active as u8),
             blacklisted: AtomicU64::new(0),
+            suspected: AtomicBool::new(false),
+            place: AtomicU64::new(0),
             known: AtomicU64::new(0),
             places: AtomicU64::new(0),
             made: AtomicU64::new(0),
@@ -110,10 +116,30 @@ impl Server {
         self.wanted.store(wanted as u8, Relaxed);
     }
 
-    /// Leaves it out for `time` from `now` on; zero: no longer.
+    /// Leaves it out for `time` from `now` on, because somebody says so; zero: no longer.
     pub fn blacklist(&self, time: Duration, now: Instant) {
+        self.suspected.store(false, Relaxed);
+        self.leave_out(time, now);
+    }
+
+    fn leave_out(&self, time: Duration, now: Instant) {
         let until = if time.is_zero() { 0 } else { self.milliseconds(now + time) };
         self.blacklisted.store(until, Relaxed);
+    }
+
+    /// It has failed at `place`: leaves it out for `time` from `now` on, unless it is somewhere else by now.
+    pub fn suspect(&self, place: u64, time: Duration, now: Instant) {
+        if self.place.load(Relaxed) == place {
+            self.suspected.store(true, Relaxed);
+            self.leave_out(time, now);
+        }
+    }
+
+    /// It is at `place` from now on. What failed elsewhere says nothing of it there; what the operator said still counts.
+    pub fn settle(&self, place: u64) {
+        if self.place.swap(place, Relaxed) != place && self.suspected.swap(false, Relaxed) {
+            self.blacklisted.store(0, Relaxed);
+        }
     }
 
     /// For how long it is still left out.

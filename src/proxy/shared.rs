@@ -11,6 +11,7 @@ use mio::Waker;
 use parking_lot::Mutex;
 
 use super::datagram::Tally;
+use super::plan::Target;
 use super::queue::Waits;
 use super::server::Server;
 
@@ -123,8 +124,10 @@ impl Shared {
         let _ = self.trouble.try_send(trouble);
     }
 
-    /// Leaves out `server`, which has failed by `error`, for `time` from `now` on, and tells the main thread.
-    pub fn leave_out(&self, server: &Server, time: Duration, error: &io::Error, now: Instant) {
+    /// Leaves out the server of `target`, which has failed there by `error`, for `time` from `now` on, and tells the main
+    /// thread.
+    pub fn leave_out(&self, target: &Target, time: Duration, error: &io::Error, now: Instant) {
+        let server = &target.server;
         // The first one tells; that others fail, too, is no news.
         if server.blacklisted_for(now).is_some() {
             return;
@@ -132,7 +135,7 @@ impl Shared {
         if server.is_news(now) {
             self.tell(Trouble::Failed { id: server.id, why: error.to_string(), left_out: time });
         }
-        server.blacklist(time, now);
+        server.suspect(target.place, time, now);
     }
 
     /// Connections of clients that there are.

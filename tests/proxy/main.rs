@@ -13,6 +13,7 @@ mod hostile;
 mod hostile_h2;
 mod http;
 mod limits;
+mod operation;
 mod peer;
 #[path = "../common/process.rs"]
 mod process;

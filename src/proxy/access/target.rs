@@ -52,7 +52,12 @@ impl Target {
             }),
             LogTarget::Syslog => Syslog::open().map(Target::Syslog).map_err(|e| {
                 let tried = SYSLOG.join(", ");
-                Failure::new(Sysexit::Unavailable, format!("access log: no syslogd takes messages at {tried}: {e}"))
+                Failure::new(
+                    Sysexit::Unavailable,
+                    format!(
+                        "access log: no syslogd takes messages at {tried}: {e}; start one, or name a file (-l FILE)"
+                    ),
+                )
             }),
             LogTarget::Udp(address) => connect(*address).map(Target::Udp).map_err(|e| {
                 Failure::new(Sysexit::OsErr, format!("access log to {address}: no socket to send from: {e}"))

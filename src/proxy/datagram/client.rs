@@ -210,5 +210,5 @@ fn failed(core: &Core, listener: &Listener, target: &Target, error: &io::Error) 
         core.short(|| format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name));
         return;
     }
-    core.shared.leave_out(server, listener.settings.timeouts.blacklist, error, core.now);
+    core.shared.leave_out(target, listener.settings.timeouts.blacklist, error, core.now);
 }

@@ -120,3 +120,24 @@ fn that_a_server_fails_is_told_once_a_second() {
     let told = |ms: u64| server.is_news(start + Duration::from_millis(ms));
     assert!(told(5) && !told(5) && !told(1004) && told(1005) && !told(2004) && told(9000));
 }
+
+#[test]
+fn what_failed_at_one_place_says_nothing_of_another() {
+    let server = server();
+    let (now, time) = (Instant::now(), Duration::from_secs(60));
+    let left_out = || server.blacklisted_for(now).is_some();
+    server.settle(1);
+    server.suspect(1, time, now);
+    server.settle(1);
+    assert!(left_out(), "it is where it was");
+    server.settle(2);
+    assert!(!left_out());
+    // Whoever tried the old place hears only now that it is of no use.
+    server.suspect(1, time, now);
+    assert!(!left_out());
+    server.suspect(2, time, now);
+    assert!(left_out());
+    server.blacklist(time, now);
+    server.settle(3);
+    assert!(left_out(), "the operator has said so");
+}
