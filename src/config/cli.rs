@@ -214,13 +214,13 @@ pub struct ProcessArgs {
     /// Stay in the foreground, which is the default (for Pen's command lines)
     #[arg(short = 'f', hide = true, conflicts_with = "daemon", global = true)]
     pub foreground: bool,
-    /// Write the process number to this file; removed at exit
+    /// Write the process number to this file; removed at exit, or emptied where -u and -j do not let it be
     #[arg(short = 'p', long = "pidfile", value_name = "FILE", global = true)]
     pub pidfile: Option<PathBuf>,
     /// Become this user once everything is set up
     #[arg(short = 'u', long = "user", value_name = "USER", global = true)]
     pub user: Option<String>,
-    /// Take commands here: the path of a Unix socket, or ADDRESS:PORT, which needs a control_acl; repeatable
+    /// Take commands here: the path of a Unix socket, or [ADDRESS:]PORT, which needs a control_acl; repeatable
     #[arg(short = 'C', long = "control", value_name = "CONTROL", global = true)]
     pub control: Vec<ControlAddress>,
     /// Let a command end the program
