@@ -138,7 +138,7 @@ fn without_an_interface_the_words_are_a_listener_and_its_servers() {
 fn commands_that_cannot_be_given_say_why() {
     for (line, code, words) in [
         ("ctl", 64, "COMMAND"),
-        ("ctl -C 8888 servers", 64, "ADDRESS:PORT"),
+        ("ctl -C lb.example:8888 servers", 64, "ADDRESS:PORT"),
         ("ctl -C /no/such/control servers", 69, "/no/such/control"),
         ("ctl --json -C /no/such/control server 0 weight -1", 69, "/no/such/control"),
         ("-c no-such-file ctl servers", 66, "no-such-file"),
