@@ -214,7 +214,7 @@ pub struct ProcessArgs {
     /// Stay in the foreground, which is the default (for Pen's command lines)
     #[arg(short = 'f', hide = true, conflicts_with = "daemon", global = true)]
     pub foreground: bool,
-    /// Write the process number to this file; removed at exit, or emptied where -u and -j do not let it be
+    /// Write the process number to this file; removed at exit where -u and -j let it be
     #[arg(short = 'p', long = "pidfile", value_name = "FILE", global = true)]
     pub pidfile: Option<PathBuf>,
     /// Become this user once everything is set up
