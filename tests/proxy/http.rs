@@ -202,6 +202,27 @@ fn chunked_messages_arrive_wherever_they_are_cut() {
 }
 
 #[test]
+fn the_end_of_a_request_is_noticed_where_its_body_has_to_wait_for_room() {
+    let (server, _) = http_server("a");
+    for half_closed in [true, false] {
+        for length in [15_000, 17_000, 30_000, 33_000, 300_000] {
+            let proxy = start(&http_config(&[server]));
+            let mut client = proxy.connect();
+            let head = format!("POST /{length} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+            client.write_all(&[head.as_bytes(), &vec![b'x'; length]].concat()).unwrap();
+            if half_closed {
+                client.shutdown(Shutdown::Write).unwrap();
+            }
+            let mut reader = BufReader::new(client);
+            let (answer, said) = response(&mut reader);
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && said.starts_with(&format!("POST /{length} ")), "{answer}");
+            // A client that asks for nothing else is kept.
+            assert_eq!(answer.contains("Connection: close"), half_closed, "{length}: {answer}");
+        }
+    }
+}
+
+#[test]
 fn a_large_body_in_small_chunks_arrives_whole() {
     let chunks = (1..20_000_usize).map(|n| format!("{:x}\r\n{}\r\n", n % 300 + 1, "x".repeat(n % 300 + 1)));
     let body = chunks.collect::<String>() + "0\r\nX-T: y\r\n\r\n";

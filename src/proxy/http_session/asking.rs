@@ -130,7 +130,8 @@ impl Http {
                     let body = &rest[..raw];
                     at += raw;
                     self.log.received += raw as u64;
-                    if !self.send_to_server(core, body) {
+                    // Behind the last of it the end is still to be noticed, whatever room there is.
+                    if !self.send_to_server(core, body) && at < input.len() {
                         break;
                     }
                 }
