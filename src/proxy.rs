@@ -21,6 +21,7 @@ pub mod check;
 mod core;
 mod counted;
 pub mod datagram;
+mod descriptors;
 mod event_loop;
 mod flow;
 mod greeting;

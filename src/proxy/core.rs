@@ -341,12 +341,12 @@ impl Core {
     /// A server could not be connected to: it is left out for a while, if that was its fault.
     pub(super) fn failed(&self, listener: &Listener, target: &Target, error: &io::Error) {
         let server = &target.server;
-        server.failed.fetch_add(1, Relaxed);
         if is_own_fault(error) {
             let what = format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name);
             self.shared.tell(Trouble::Short(what));
             return;
         }
+        server.failed.fetch_add(1, Relaxed);
         self.shared.leave_out(target, listener.settings.timeouts.blacklist, error, self.now);
     }
 }

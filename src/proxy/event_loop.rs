@@ -52,7 +52,7 @@ pub(super) struct EventLoop {
     sessions: Slab<Place>,
     serial: u64,
     orders: Receiver<Order>,
-    accepting: Accepting,
+    pub(super) accepting: Accepting,
     stopped: bool,
     /// When connections to servers that wait were last looked at.
     swept: Tick,

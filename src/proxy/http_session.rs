@@ -74,6 +74,8 @@ pub(super) struct Http {
     began: Instant,
     /// When something last moved.
     last: Tick,
+    /// Bytes that the client's system had not acknowledged when that was last looked at.
+    undelivered: usize,
     log: end::Log,
     counted: Counted,
     /// The session whose connection carries this one's request.
@@ -119,6 +121,7 @@ impl Http {
             asked: Some(core.now),
             began: core.now,
             last: core.tick,
+            undelivered: 0,
             log: end::Log::default(),
             counted: Counted::begin(core),
             parent,
@@ -173,7 +176,15 @@ impl Http {
         if let State::Lingering(until) = self.state
             && core.now >= until
         {
-            return After::Over;
+            // What has not arrived would be lost: when a connection is closed on which something is unread, or comes later,
+            // the system drops it (RFC 2525 section 2.17). Who is slow gets all, as long as it takes something.
+            let left = core.streams[self.client].undelivered();
+            let arrives = left > 0 && left != self.undelivered;
+            if !arrives && self.to_client.is_empty() && !core.streams[self.client].holds_back() {
+                return After::Over;
+            }
+            self.undelivered = left;
+            self.state = State::Lingering(core.now + LINGER);
         }
         if let Some(deadline) = self.upstream.deadline()
             && core.now >= deadline

@@ -121,8 +121,12 @@ impl Relay {
         }
         core.pending += 1;
         // A connection that is made at once may be broken at once, and the last server that could be tried.
-        if connected && relay.established(core) == Fate::Over {
-            return Ok(None);
+        if connected {
+            if relay.established(core) == Fate::Over {
+                return Ok(None);
+            }
+            // What the client has said already, behind the handshake of TLS, is not told again.
+            core.again.push(key);
         }
         Ok(Some(relay))
     }

@@ -1,6 +1,7 @@
 //! Connections to servers that are made before they are wanted (Pen's `idlers`).
 
 use std::collections::HashMap;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,7 +15,7 @@ impl EventLoop {
     ///
     /// A connection that has the client's address cannot be made before there is a client.
     pub(super) fn warm(&mut self) {
-        if !self.warms || self.core.draining {
+        if !self.warms || self.core.draining || self.accepting.is_tight() {
             return;
         }
         let mut underway: HashMap<(usize, u32), usize> = HashMap::new();
@@ -42,6 +43,9 @@ impl EventLoop {
                     match begun {
                         Ok((stream, connected)) => {
                             self.core.pool.begin(stream, kept);
+                            if let Some(socket) = self.core.streams[stream].socket() {
+                                self.accepting.note(socket.as_raw_fd(), self.core.now);
+                            }
                             if connected {
                                 self.warmed(stream, place, id);
                             }

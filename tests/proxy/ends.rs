@@ -68,6 +68,44 @@ fn a_connection_between_two_requests_ends_in_order_when_it_was_idle_for_too_long
 }
 
 #[test]
+fn what_comes_with_the_end_of_the_handshake_is_heard_by_a_server_that_is_connected_already() {
+    let scratch = Scratch::new("ends");
+    let (tls, made) = certificate(&scratch.0);
+    let (backend, _) = serve(|mut stream| {
+        let mut bytes = [0; 5];
+        if stream.read_exact(&mut bytes).is_ok() {
+            let _ = stream.write_all(&bytes);
+        }
+    });
+    let address = free_address();
+    let toml = format!("{}{}[proxy.limits]\nidlers = 4\n", server("be", backend), listen(address.to_string(), &tls));
+    let program = Program::start(&scratch, &toml);
+    for _ in 0..50 {
+        wait_until("one that is ready", || !program.ctl("status").contains(" 0 connections, 0 made"));
+        let stream = TcpStream::connect(address).unwrap();
+        patient(&stream);
+        let mut client = by_tls(stream, &made);
+        // The client's end of the handshake and its first bytes leave together.
+        while client.conn.is_handshaking() && !client.conn.wants_read() || client.conn.wants_write() {
+            client.conn.write_tls(&mut client.sock).unwrap();
+        }
+        while client.conn.is_handshaking() {
+            client.conn.read_tls(&mut client.sock).unwrap();
+            client.conn.process_new_packets().unwrap();
+        }
+        client.conn.writer().write_all(b"hello").unwrap();
+        let mut both = Vec::new();
+        while client.conn.wants_write() {
+            client.conn.write_tls(&mut both).unwrap();
+        }
+        client.sock.write_all(&both).unwrap();
+        let mut bytes = [0; 5];
+        client.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"hello");
+    }
+}
+
+#[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
     let scratch = Scratch::new("ends");
     let control = scratch.0.join("ctl");

@@ -223,6 +223,31 @@ fn the_end_of_a_request_is_noticed_where_its_body_has_to_wait_for_room() {
 }
 
 #[test]
+fn a_refusal_reaches_a_slow_client_whole_that_goes_on_with_its_upload() {
+    const LENGTH: usize = 6 << 20;
+    let (server, _) = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 4000]);
+        let head = format!("HTTP/1.1 413 x\r\nContent-Length: {LENGTH}\r\nConnection: close\r\n\r\n");
+        let _ = stream.write_all(&[head.as_bytes(), &vec![b'x'; LENGTH]].concat());
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let proxy = start(&http_config(&[server]));
+    let mut client = proxy.connect();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").unwrap();
+    let (mut received, mut buffer) = (0, vec![0; 256 << 10]);
+    loop {
+        // Slower than the proxy waits for clients that have got everything.
+        let _ = client.write_all(&[b'x'; 1000]);
+        std::thread::sleep(Duration::from_millis(150));
+        match client.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => received += length,
+        }
+    }
+    assert!(received > LENGTH, "{received} of {LENGTH} bytes");
+}
+
+#[test]
 fn a_large_body_in_small_chunks_arrives_whole() {
     let chunks = (1..20_000_usize).map(|n| format!("{:x}\r\n{}\r\n", n % 300 + 1, "x".repeat(n % 300 + 1)));
     let body = chunks.collect::<String>() + "0\r\nX-T: y\r\n\r\n";

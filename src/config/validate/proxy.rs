@@ -247,8 +247,10 @@ fn takes_commands(config: &Config, listener: &ListenConfig, server: &BackendConf
         || config.process.control.iter().any(|control| match control {
             ControlAddress::Unix(path) => server.path.as_ref() == Some(path),
             ControlAddress::Tcp(at) => {
-                let host =
-                    server.address.is_some_and(|to| to == at.ip() || (at.ip().is_unspecified() && to.is_loopback()));
+                let host = server
+                    .address
+                    .map(|to| to.to_canonical())
+                    .is_some_and(|to| to == at.ip() || (at.ip().is_unspecified() && to.is_loopback()));
                 host && port_at(listener, server) == Some(at.port())
             }
         })

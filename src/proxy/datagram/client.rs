@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::tally::Reason;
 use crate::os::Local;
 use crate::proxy::core::{bind_source, is_own_fault};
+use crate::proxy::descriptors::reserved;
 use crate::proxy::plan::{Listener, Target};
 use crate::proxy::select::{self, Tried};
 use crate::proxy::server::Engaged;
@@ -197,6 +198,9 @@ fn selected(key: &Key) -> select::Client {
 fn connect(core: &Core, listener: &Listener, key: &Key, server: SocketAddr, place: usize) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(server), kind, Some(Protocol::UDP))?;
+    if socket.as_raw_fd() >= reserved() {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     bind_source(&socket, listener, Some(key.address), server)?;
     socket.connect(&server.into())?;
     core.registry.register(&mut SourceFd(&socket.as_raw_fd()), token::of_stream(place), Interest::READABLE)?;
@@ -205,10 +209,10 @@ fn connect(core: &Core, listener: &Listener, key: &Key, server: SocketAddr, plac
 
 fn failed(core: &Core, listener: &Listener, target: &Target, error: &io::Error) {
     let server = &target.server;
-    server.failed.fetch_add(1, Relaxed);
     if is_own_fault(error) {
         core.short(|| format!("{}: no socket to server {}: {error}", listener.config.setting(), server.name));
         return;
     }
+    server.failed.fetch_add(1, Relaxed);
     core.shared.leave_out(target, listener.settings.timeouts.blacklist, error, core.now);
 }

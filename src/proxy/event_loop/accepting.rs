@@ -12,6 +12,7 @@ use super::EventLoop;
 use crate::os;
 use crate::proxy::access::End;
 use crate::proxy::core::Peer;
+use crate::proxy::descriptors::reserved;
 use crate::proxy::greeting::Greeting;
 use crate::proxy::plan::Listener;
 use crate::proxy::refusal;
@@ -27,25 +28,26 @@ const TIGHT: Duration = Duration::from_secs(10);
 const FEW: &str = "few descriptors are left; raise their limit (ulimit -n, LimitNOFILE), or lower -x";
 
 /// When, and whether, clients are accepted.
-pub(super) struct Accepting {
+pub(in crate::proxy) struct Accepting {
     /// Until when nobody is.
     pub(super) paused: Option<Instant>,
-    /// Descriptors from this number on are for servers of clients that have been accepted, and for commands. As the lowest
-    /// number that is free is given (open(2)), it tells how many there are.
-    reserved: RawFd,
-    /// A client has got one of those lately: until then, it is looked before each is accepted.
+    /// A client has got one of the reserved descriptors lately: until then, it is looked before each is accepted.
     tight: Option<Instant>,
 }
 
 impl Accepting {
-    pub(super) fn new() -> Accepting {
-        let most = os::file_limit();
-        Accepting { paused: None, reserved: most - (most / 8).clamp(0, 256), tight: None }
+    pub(in crate::proxy) fn new() -> Accepting {
+        Accepting { paused: None, tight: None }
     }
 
-    /// A client has got this descriptor.
-    fn note(&mut self, descriptor: RawFd, now: Instant) {
-        if descriptor >= self.reserved {
+    /// Have there been too few descriptors lately?
+    pub(in crate::proxy) fn is_tight(&self) -> bool {
+        self.tight.is_some()
+    }
+
+    /// A client, or a connection that is kept ready, has got this descriptor.
+    pub(in crate::proxy) fn note(&mut self, descriptor: RawFd, now: Instant) {
+        if descriptor >= reserved() {
             self.tight = Some(now + TIGHT);
         }
     }
@@ -56,7 +58,7 @@ impl Accepting {
             return false;
         }
         let two = any.try_clone_to_owned().and_then(|first| Ok((first, any.try_clone_to_owned()?)));
-        let full = two.map_or(true, |(_, second)| second.as_raw_fd() >= self.reserved);
+        let full = two.map_or(true, |(_, second)| second.as_raw_fd() >= reserved());
         if full {
             self.tight = Some(now + TIGHT);
         } else if self.tight.is_some_and(|until| now >= until) {
@@ -111,6 +113,12 @@ impl EventLoop {
 
     /// Those that wait, wait.
     fn pause(&mut self, why: &str) {
+        if self.accepting.is_tight() {
+            // What is kept ready is worth less than a client.
+            let mut idle = Vec::new();
+            self.core.pool.keep(&[], &mut idle);
+            idle.into_iter().for_each(|idle| self.core.discard(idle));
+        }
         self.accepting.paused = Some(self.core.now + PAUSE);
         self.core.shared.totals.pauses.fetch_add(1, Relaxed);
         self.core.shared.tell(Trouble::Short(format!("no connection can be accepted: {why}")));
