@@ -23,7 +23,7 @@ use crate::counters::Counters;
 use crate::director::{Duty, Standing};
 use crate::explain;
 use crate::failure::{Failure, Sysexit};
-use crate::proxy::plan::{Listener, Plan};
+use crate::proxy::plan::{Listener, Plan, still_counts};
 use crate::stats;
 
 /// What becomes of a request.
@@ -99,8 +99,7 @@ pub fn reloaded(changes: &[String], plan: Option<&Arc<Plan>>) -> Reply {
         return Err(Failure::new(Sysexit::Config, what));
     }
     // Another user than the one who has started may not read them; that is no fault of the file's.
-    let mut notes: Vec<String> =
-        kept.iter().map(|failure| format!("the certificates from before still count: {failure}")).collect();
+    let mut notes: Vec<String> = kept.iter().map(still_counts).collect();
     notes.dedup();
     let by_tls = |listener: &Arc<Listener>| listener.tls.is_some() || listener.backend_tls.is_some();
     if kept.is_empty() && plan.is_some_and(|plan| plan.listeners.iter().any(by_tls)) {

@@ -74,7 +74,7 @@ impl EventLoop {
             sessions,
             serial: 0,
             orders,
-            accepting: Accepting::new(),
+            accepting: Accepting::default(),
             stopped: false,
             swept: 0,
             reuse: 0,

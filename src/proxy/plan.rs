@@ -325,6 +325,11 @@ impl Plan {
     }
 }
 
+/// What there is to say of certificates that were not read anew.
+pub fn still_counts(failure: &Failure) -> String {
+    format!("the certificates from before still count: {failure}")
+}
+
 /// What was loaded anew, or else what was there before.
 fn kept<T>(
     loaded: Result<(T, Vec<String>), Failure>,
@@ -338,7 +343,7 @@ fn kept<T>(
             Ok(new)
         }
         (Err(failure), Some(before)) => {
-            remarks.push(format!("the certificates from before still count: {failure}"));
+            remarks.push(still_counts(&failure));
             failures.push(failure);
             Ok(before)
         }

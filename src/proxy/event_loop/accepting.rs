@@ -28,6 +28,7 @@ const TIGHT: Duration = Duration::from_secs(10);
 const FEW: &str = "few descriptors are left; raise their limit (ulimit -n, LimitNOFILE), or lower -x";
 
 /// When, and whether, clients are accepted.
+#[derive(Default)]
 pub(in crate::proxy) struct Accepting {
     /// Until when nobody is.
     pub(super) paused: Option<Instant>,
@@ -36,10 +37,6 @@ pub(in crate::proxy) struct Accepting {
 }
 
 impl Accepting {
-    pub(in crate::proxy) fn new() -> Accepting {
-        Accepting { paused: None, tight: None }
-    }
-
     /// Have there been too few descriptors lately?
     pub(in crate::proxy) fn is_tight(&self) -> bool {
         self.tight.is_some()
